@@ -1,0 +1,241 @@
+"""The registry: one entry for every quantity, with its name, unit, formula, validity and source.
+
+Documentation, labels, tests and detectors read it, so a quantity has one name, one unit and one definition.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Scale = Literal["linear", "log"]
+
+REASONS: dict[str, str] = {
+    "masked_row": "every key of the row is masked",
+    "n_lt_2": "fewer than two states, so nothing can be distributed over them",
+    "degenerate": "the formula divides by a spread that is zero",
+    "full_batch": "every example is in the batch, so there is no gradient noise",
+    "not_stationary": "the window is not stationary",
+    "unsupported_optimizer": "not defined for this optimizer",
+    "no_logits": "no logits with integer labels were heard in this step",
+    "no_attention": "no attention was heard in this step",
+    "no_gradient": "no parameter had a gradient",
+    "no_representation": "no representation was heard in this step",
+    "unsupported_attention": "the attention has a feature that this route does not read correctly",
+    "non_finite": "the input held a value that is not finite",
+    "unreachable": "no solution exists in the searched interval",
+    "probe_failed": "the probe raised an error and was switched off",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """What is known about one quantity.
+
+    Attributes:
+        key: ``<family>/<key>``, the name in readings, and ``thermo/<key>`` in TensorBoard.
+        name: for people.
+        symbol: as in the formula.
+        unit: ``nats``, ``logits``, ``1`` for a pure number.
+        formula: definition, z being the argument of the softmax and p = softmax(z).
+        meaning: what a person learns from it.
+        valid: when it is defined.
+        source: paper or identity.
+        scale: ``log`` for a positive quantity that changes by factors; detectors see its logarithm.
+        minimum_effect: smallest change worth an event: a difference on a linear scale, a factor on a log scale.
+        watched: whether a detector reads it; quantities that repeat another one are only recorded.
+        group: quantities of one group share one weight when evidence is combined.
+        low: smallest possible value.
+        high: largest possible value.
+    """
+
+    key: str
+    name: str
+    symbol: str
+    unit: str
+    formula: str
+    meaning: str
+    valid: str = "always"
+    source: str = "standard"
+    scale: Scale = "linear"
+    minimum_effect: float = math.nan
+    watched: bool = False
+    group: str = ""
+    low: float = -math.inf
+    high: float = math.inf
+
+    @property
+    def family(self) -> str:
+        """Part of the key before the slash."""
+        return self.key.partition("/")[0]
+
+    @property
+    def minimum_effect_transformed(self) -> float:
+        """The minimum effect in the units that the detector sees (the logarithm of the factor on a log scale)."""
+        return math.log(self.minimum_effect) if self.scale == "log" else self.minimum_effect
+
+
+_KIM = "Kim 2026, arXiv:2602.08216"
+_ATTENTION = (
+    Quantity(
+        "attn/log_partition", "log partition", "ln Z", "nats", "logsumexp_i z_i",
+        "normaliser of the attention row; moves with any constant added to the logits", "n >= 1",
+    ),
+    Quantity(
+        "attn/internal_energy", "internal energy", "U", "logits", "-sum_i p_i z_i",
+        "mean energy of the attended keys; gauge dependent", "n >= 1",
+    ),
+    Quantity(
+        "attn/entropy", "attention entropy", "S", "nats", "-sum_i p_i ln p_i",
+        "how many keys share the attention, as a logarithm", "n >= 2", _KIM, low=0.0,
+    ),
+    Quantity(
+        "attn/free_energy", "free energy", "F", "logits", "U - S = -ln Z",
+        "minimised by softmax; gauge dependent", "n >= 1", _KIM,
+    ),
+    Quantity(
+        "attn/specific_heat", "specific heat (A)", "C", "1", "sum_i p_i (z_i - <z>)^2",
+        "how strongly the attention would respond to a change of temperature; "
+        "also the Fisher information about ln T", "n >= 2", "Var(E)/T^2: arXiv:2607.20552; identities standard", low=0.0,
+    ),
+    Quantity(
+        "attn/specific_heat_norm", "specific heat over its bound", "C/C_max", "1", "C / C_max(n)",
+        "specific heat as a share of the largest value that n keys allow", "n >= 2",
+        "bound: Reeb & Wolf 2015, arXiv:1304.0036", minimum_effect=0.05, watched=True, group="attention", low=0.0, high=1.0,
+    ),
+    Quantity(
+        "attn/specific_heat_pooled", "pooled logit variance (B)", "B", "1", "variance (ddof 1) of all logits of the batch",
+        "not a specific heat: changes when a row is shifted, and is not bounded", "two logits", "arXiv:2607.20552 eq. 2", low=0.0,
+    ),
+    Quantity(
+        "attn/specific_heat_row", "row logit variance (B_row)", "B_row", "1", "mean over rows of the variance of z over keys (ddof 0)",
+        "spread of the logits, unweighted", "n >= 2", "ours: invariant form of B", low=0.0,
+    ),
+    Quantity(
+        "attn/energy_gap", "energy gap", "<z> - mean z", "logits", "<z> - mean_i z_i",
+        "how much better than average the attended keys are; gauge free", "n >= 2", "ours", low=0.0,
+    ),
+    Quantity(
+        "attn/free_energy_gap", "free-energy gap", "ln Z - mean z - ln n", "nats", "ln Z - mean_i z_i - ln n",
+        "divergence of the uniform distribution from the attention; gauge free", "n >= 2", "ours", low=0.0,
+    ),
+    Quantity(
+        "attn/entropy_fraction", "entropy fraction", "S/ln n", "1", "S / ln n",
+        "1: attention is uniform, 0: one key takes all", "n >= 2", minimum_effect=0.05, watched=True, group="attention", low=0.0, high=1.0,
+    ),
+    Quantity(
+        "attn/n_eff", "effective number of keys", "e^S", "keys", "exp(S)", "number of keys that share the attention", "n >= 2", low=1.0,
+    ),
+    Quantity(
+        "attn/logit_std", "logit spread", "s", "1", "standard deviation of z over keys (ddof 0)",
+        "inverse of the reduced temperature of one row", "n >= 2", low=0.0,
+    ),
+    Quantity(
+        "attn/reduced_temperature", "reduced temperature", "T*", "1", "1 / mean over rows of s",
+        "effective temperature of a head: falls as the logits sharpen", "s > 0",
+        "ours, from the random-energy model", "log", 1.25, True, "attention", low=0.0,
+    ),
+    Quantity(
+        "attn/freezing_ratio", "freezing ratio", "s/s_c", "1", "s / sqrt(2 ln n)",
+        "above 1 the row is frozen: few keys carry the mass; read a peak of C against this", "n >= 2",
+        "Derrida 1981; arXiv:2505.24333", "log", 1.25, low=0.0,
+    ),
+    Quantity(
+        "attn/max_logit", "largest logit", "max z", "logits", "max_i z_i", "runaway logits precede divergence; gauge dependent", "n >= 1",
+    ),
+    Quantity(
+        "attn/p_max", "largest weight", "max p", "1", "exp(max z - ln Z)", "weight of the most attended key", "n >= 1", low=0.0, high=1.0,
+    ),
+)  # fmt: skip
+
+_OUTPUT = (
+    Quantity(
+        "loss/train", "training loss", "L", "nats", "mean loss of the step, micro-batches averaged",
+        "what is minimised", source="the training loop", scale="log", minimum_effect=1.25, watched=True, group="loss",
+    ),
+    Quantity(
+        "loss/loss_variance", "loss variance", "Var_i l_i", "nats^2", "variance of the per-example loss (ddof 1), sampled tokens",
+        "how unevenly the examples are learned", "two labelled examples", scale="log", minimum_effect=1.25, low=0.0,
+    ),
+    Quantity(
+        "out/predictive_entropy", "predictive entropy", "H", "nats", "-sum_v p_v ln p_v, p = softmax(logits)",
+        "how undecided the model is about its answer", "logits heard", minimum_effect=0.1, watched=True, group="output", low=0.0,
+    ),
+    Quantity(
+        "out/output_specific_heat", "output specific heat", "C_out", "1", "Var_p(logits)",
+        "response of the output distribution to its temperature", "logits heard", low=0.0,
+    ),
+    Quantity(
+        "out/calibration_gap", "calibration gap", "L - H", "nats", "mean loss - mean predictive entropy, same tokens",
+        "0 where the model is as unsure as it is wrong; negative: underconfident, positive: overconfident", "labels heard",
+        minimum_effect=0.1,
+    ),
+)  # fmt: skip
+
+_OPTIMISER = (
+    Quantity(
+        "opt/gradient_norm", "gradient norm", "|g|", "1", "l2 norm of all gradients, before clipping",
+        "force on the weights", "a gradient exists", scale="log", minimum_effect=1.25, watched=True, group="optimiser", low=0.0,
+    ),
+    Quantity(
+        "opt/weight_norm", "weight norm", "|w|", "1", "l2 norm of all trainable parameters",
+        "a strong indicator of regime by itself, so every claim is held against it",
+        scale="log", minimum_effect=1.25, watched=True, group="optimiser", low=0.0,
+    ),
+    Quantity(
+        "opt/update_norm", "update norm", "|dw|", "1", "l2 norm of the parameter change of one optimizer step",
+        "speed of the weights", "the step changed a parameter", scale="log", minimum_effect=1.25, low=0.0,
+    ),
+)  # fmt: skip
+
+_REPRESENTATION = (
+    Quantity(
+        "repr/representation_entropy", "representation entropy", "H_norm", "1",
+        "ln det(I + d/(n eps^2) Z^T Z) / (d ln(1 + 1/eps^2)), unit rows, eps = 0.1",
+        "rate-distortion volume of the representations; capped below 1 when n < d", "n >= 1 nonzero rows",
+        "arXiv:2402.03471 (reconstruction)", minimum_effect=0.03, watched=True, group="representation", low=0.0, high=1.0,
+    ),
+    Quantity(
+        "repr/spectral_entropy", "spectral entropy", "H(lam)/ln d", "1",
+        "-sum lam ln lam / ln d, lam = normalised eigenvalues of the centred covariance",
+        "1: variance in all directions, 0: in one; falls when representations reorganise", "n >= 2, not constant",
+        "arXiv:2604.13123", minimum_effect=0.03, watched=True, group="representation", low=0.0, high=1.0,
+    ),
+    Quantity(
+        "repr/effective_rank", "effective rank", "e^H(lam)", "directions", "exp(-sum lam ln lam)",
+        "number of directions that carry the variance", "n >= 2, not constant", "Roy & Vetterli 2007",
+        "log", 1.25, low=1.0,
+    ),
+    Quantity(
+        "repr/participation_ratio", "participation ratio", "PR", "directions", "(sum lam)^2 / sum lam^2",
+        "number of dominant directions", "n >= 2, not constant", scale="log", minimum_effect=1.25, low=1.0,
+    ),
+)  # fmt: skip
+
+_MONITOR = (
+    Quantity("monitor/milliseconds", "time spent in the monitor", "t", "ms", "wall time of our calls per step", "what the monitor costs", low=0.0),
+    Quantity(
+        "monitor/overhead", "share of time spent in the monitor", "t/T", "1", "wall time of our calls / wall time of the run",
+        "what the monitor costs, as a share", low=0.0,
+    ),
+    Quantity("monitor/disabled", "parts switched off", "k", "1", "number of probes and sinks switched off after an error", "what is no longer measured", low=0.0),
+)  # fmt: skip
+
+REGISTRY: dict[str, Quantity] = {q.key: q for q in (*_ATTENTION, *_OUTPUT, *_OPTIMISER, *_REPRESENTATION, *_MONITOR)}
+
+
+def get(key: str) -> Quantity:
+    """The entry of a key, or a ``ValueError`` that names what is close to it.
+
+    Example:
+        >>> get("attn/entropy").unit
+        'nats'
+    """
+    if key in REGISTRY:
+        return REGISTRY[key]
+    import difflib
+
+    near = difflib.get_close_matches(key, REGISTRY, n=3, cutoff=0.3)
+    hint = f"; did you mean {', '.join(near)}?" if near else ""
+    raise ValueError(f"unknown quantity {key!r}{hint}")
