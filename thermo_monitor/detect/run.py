@@ -1,0 +1,142 @@
+"""The readings of one run watched together: one detector for each watched quantity, rules for the rest, typed events.
+
+The budget of false alarms is the run's: with K watched quantities each detector is asked for K times the run length.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from thermo_monitor import quantities
+from thermo_monitor.detect import rules
+from thermo_monitor.detect.online import OnlineDetector
+from thermo_monitor.detect.phases import Context, Curve, name_phase
+from thermo_monitor.detect.wording import level, sentence
+from thermo_monitor.records import Event, Reading
+
+DEFAULT = OnlineDetector(arl=10_000, burn_in=60)
+_REMEMBERED = 64  # events that later ones are compared with
+
+
+class RunDetector:
+    """Folds the readings of a run into events; its state is plain JSON.
+
+    Args:
+        detector: options for every quantity; ``minimum_effect`` comes from the registry unless it is given here, and
+            ``arl`` is for the run as a whole, in readings of one quantity.
+        run: name of the run in the ids of events.
+    """
+
+    def __init__(self, detector: OnlineDetector | None = None, run: str = "run") -> None:
+        options = detector or DEFAULT
+        self._watched = {key: q for key, q in quantities.REGISTRY.items() if q.watched}
+        self._detectors = {
+            key: replace(
+                options,
+                arl=options.arl * len(self._watched),
+                minimum_effect=options.minimum_effect or q.minimum_effect_transformed,
+            )
+            for key, q in self._watched.items()
+        }
+        self._run = run
+        self._count = 0
+        self._states: dict[str, dict[str, Any]] = {}
+        self._curves: dict[str, Curve] = {}
+        self._rules = rules.fresh()
+        self._events: list[Event] = []
+
+    def update(self, readings: Iterable[Reading]) -> list[Event]:
+        """Events that the readings of one step confirmed."""
+        found: list[Event] = []
+        for reading in readings:
+            if reading.layer is not None or reading.quantity not in self._watched:
+                continue
+            key = reading.quantity
+            value = _transformed(self._watched[key].scale, reading.value)
+            detector = self._detectors[key]
+            state = self._states.setdefault(key, detector.init())
+            curve = self._curves.setdefault(key, Curve())
+            learning = state["mode"] == "burn_in"
+            if math.isfinite(value):
+                curve.add(reading.step, value)
+            state, decision = detector.update(state, value, reading.step)
+            self._states[key] = state
+            found += rules.update(self._rules, reading, value)
+            if decision.event is not None and not rules.handles(key, decision.event):
+                found.append(replace(decision.event, quantity=key))
+            if learning and state["mode"] != "burn_in":
+                found += self._late(key, reading.step)
+        return self._typed(found)
+
+    def finish(self) -> list[Event]:
+        """The run is over: what is still inside a burn-in is dated now, or it would be lost."""
+        found: list[Event] = []
+        for key, state in self._states.items():
+            if state["mode"] == "burn_in" and state["last_step"] is not None:
+                found += self._late(key, state["last_step"])
+        return self._typed(found + rules.finish(self._rules))
+
+    def declare(self, step: int, reason: str) -> None:
+        """What changes from here on is explained by an intervention."""
+        for key, state in self._states.items():
+            self._states[key] = self._detectors[key].declare(state, step, reason)
+
+    def _late(self, key: str, step: int) -> list[Event]:
+        events = self._detectors[key].late(self._states[key])
+        return [replace(event, quantity=key, step=step) for event in events]
+
+    def _typed(self, found: list[Event]) -> list[Event]:
+        out = []
+        for event in sorted(found, key=lambda e: e.onset):
+            phase, why = name_phase(event, Context(self._curves, self._events))
+            same = self._part_of(event, phase)
+            details = {**event.details, "why": why} | ({"part_of": same} if same else {})
+            event = replace(event, phase=phase, id=f"{self._run}:{self._count}", wall=time.time(), details=details)
+            event = replace(event, level="info" if same else level(event))
+            event = replace(event, message=sentence(event))
+            self._count += 1
+            self._events = [*self._events, event][-_REMEMBERED:]
+            out.append(event)
+        return out
+
+    def _part_of(self, event: Event, phase: str) -> str | None:
+        """Id of an earlier event of the same phase that this one is another side of."""
+        low, high = _span(event)
+        for earlier in reversed(self._events):
+            first, last = _span(earlier)
+            if earlier.phase == phase and low <= last and first <= high and "part_of" not in earlier.details:
+                return earlier.id
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain JSON."""
+        return {
+            "run": self._run,
+            "count": self._count,
+            "states": self._states,
+            "curves": {key: curve.to_state() for key, curve in self._curves.items()},
+            "rules": self._rules,
+            "events": [event.to_json() for event in self._events],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where :meth:`state_dict` was taken."""
+        self._run, self._count = state["run"], state["count"]
+        self._states = {key: dict(value) for key, value in state["states"].items() if key in self._watched}
+        self._curves = {key: Curve.from_state(value) for key, value in state["curves"].items()}
+        self._rules = rules.fresh() | state["rules"]
+        self._events = [Event.from_json(text) for text in state["events"]]
+
+
+def _span(event: Event) -> tuple[int, int]:
+    return (event.onset if event.onset_low is None else event.onset_low), event.step
+
+
+def _transformed(scale: str, value: float) -> float:
+    if scale != "log":
+        return value
+    return math.log(value) if value > 0 and math.isfinite(value) else math.nan

@@ -1,0 +1,105 @@
+"""Ready lists of probes, to print, to edit and to pass on.
+
+Example:
+    >>> [type(probe).__name__ for probe in default()][:3]
+    ['LossProbe', 'GradientProbe', 'WeightProbe']
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+
+from thermo_monitor.probes.attention import ALL_QUANTITIES, AttentionProbe
+from thermo_monitor.probes.base import Probe
+from thermo_monitor.probes.loss import LossProbe
+from thermo_monitor.probes.norms import GradientProbe, UpdateProbe, WeightProbe
+from thermo_monitor.probes.output import OutputProbe
+from thermo_monitor.probes.representation import RepresentationProbe
+
+_REPRESENTATION = (
+    "repr/representation_entropy",
+    "repr/spectral_entropy",
+    "repr/effective_rank",
+    "repr/participation_ratio",
+)
+_OUTPUT = ("out/predictive_entropy", "out/output_specific_heat", "out/calibration_gap", "loss/loss_variance")
+
+
+def default() -> list[Probe]:
+    """What a transformer needs, at a cost that nobody notices."""
+    return [
+        LossProbe(),
+        GradientProbe(),
+        WeightProbe(),
+        UpdateProbe(),
+        AttentionProbe(),
+        OutputProbe(),
+        RepresentationProbe(),
+    ]
+
+
+def grokking() -> list[Probe]:
+    """``default()`` for a task with one answer: representations are read where the answer is given."""
+    return [
+        LossProbe(),
+        GradientProbe(),
+        WeightProbe(),
+        UpdateProbe(),
+        AttentionProbe(),
+        OutputProbe(),
+        RepresentationProbe(positions="last"),
+    ]
+
+
+def llm() -> list[Probe]:
+    """``default()`` with larger samples, for long sequences and large vocabularies."""
+    return [
+        LossProbe(),
+        GradientProbe(),
+        WeightProbe(),
+        UpdateProbe(),
+        AttentionProbe(rows=128),
+        OutputProbe(tokens=512, quantities=_OUTPUT),
+        RepresentationProbe(tokens=512),
+    ]
+
+
+def study() -> list[Probe]:
+    """Every quantity that the probes can give."""
+    return [
+        LossProbe(),
+        GradientProbe(),
+        WeightProbe(),
+        UpdateProbe(),
+        AttentionProbe(quantities=ALL_QUANTITIES),
+        OutputProbe(quantities=_OUTPUT),
+        RepresentationProbe(quantities=_REPRESENTATION),
+    ]
+
+
+PRESETS: dict[str, Callable[[], list[Probe]]] = {
+    "default": default,
+    "grokking": grokking,
+    "llm": llm,
+    "study": study,
+}
+
+
+def resolve(preset: str | Sequence[Probe]) -> list[Probe]:
+    """The probes of a preset's name, or the given ones; a ``ValueError`` says what would be right."""
+    if isinstance(preset, str):
+        if preset not in PRESETS:
+            near = difflib.get_close_matches(preset, PRESETS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"preset={preset!r} is unknown{hint} Presets: {', '.join(PRESETS)}, or a list of probes")
+        return PRESETS[preset]()
+    probes = list(preset)
+    for probe in probes:
+        if isinstance(probe, type) or not hasattr(probe, "listen"):
+            raise ValueError(f"{probe!r} is not a probe: give objects such as AttentionProbe(rows=64)")
+    names = [type(probe).__name__ for probe in probes]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{name} is given {names.count(name)} times: one probe of a kind, with all of its quantities")
+    return probes

@@ -1,0 +1,173 @@
+"""Global norms: gradient, weights, and the change of the weights in one step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, number
+
+
+@dataclass(frozen=True, slots=True)
+class GradientProbe:
+    """l2 norm of all gradients of a step, before clipping."""
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """Keys that this probe gives."""
+        return ("opt/gradient_norm",)
+
+    @property
+    def fast(self) -> bool:
+        """One pass over the gradients."""
+        return True
+
+    def listen(self, run: Surroundings) -> Listener:
+        """Attach to a run."""
+        return _NormListener("opt/gradient_norm", run.model, gradients=True)
+
+
+@dataclass(frozen=True, slots=True)
+class WeightProbe:
+    """l2 norm of all trainable parameters, as the forward pass of the step saw them."""
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """Keys that this probe gives."""
+        return ("opt/weight_norm",)
+
+    @property
+    def fast(self) -> bool:
+        """One pass over the parameters."""
+        return True
+
+    def listen(self, run: Surroundings) -> Listener:
+        """Attach to a run."""
+        return _NormListener("opt/weight_norm", run.model, gradients=False)
+
+
+class _NormListener(Listener):
+    def __init__(self, key: str, model: nn.Module, gradients: bool) -> None:
+        self._key = key
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self._gradients = gradients
+        self._norm: Tensor | None = None
+
+    def before_step(self) -> None:
+        """Measure."""
+        tensors = self._parameters
+        if self._gradients:
+            tensors = [_dense(p.grad) for p in self._parameters if p.grad is not None]  # type: ignore[misc]
+        self._norm = total_norm([t.detach() for t in tensors]) if tensors else None
+
+    def collect(self) -> tuple[Any, list[Tensor]]:
+        """The norm, if there was anything to measure."""
+        norm, self._norm = self._norm, None
+        return None, [] if norm is None else [norm]
+
+    def read(self, step: int, label: Any, arrays: Sequence[Array]) -> Measured:
+        """As a reading."""
+        if not arrays:
+            return Measured([number(step, self._key, math.nan, reason="no_gradient")])
+        return Measured([number(step, self._key, float(arrays[0]), reason="non_finite")])
+
+
+def total_norm(tensors: Sequence[Tensor]) -> Tensor:
+    """l2 norm of all elements of all tensors, on their device, in single precision at least, without a host read."""
+    dtype = torch.float64 if any(t.dtype == torch.float64 for t in tensors) else torch.float32
+    with torch.no_grad():
+        # The public get_total_norm returns the norm of bf16 tensors in bf16, with two or three digits.
+        norms = torch._foreach_norm(list(tensors), 2.0, dtype)
+        first = norms[0].device
+        return torch.linalg.vector_norm(torch.stack([n.to(first, non_blocking=True) for n in norms]))
+
+
+def _dense(gradient: Tensor) -> Tensor:
+    # The values of a coalesced sparse gradient are all of its elements that are not zero.
+    return gradient.detach().coalesce().values() if gradient.is_sparse else gradient.detach()
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateProbe:
+    """l2 norm of the parameter change of one optimizer step.
+
+    The parameters have to be kept from before the step. At most ``elements`` of each tensor are: a larger one is sampled
+    evenly and scaled up, and the reading then carries a standard error. So the copy stays small beside any model.
+
+    Attributes:
+        elements: most elements that are kept of one tensor.
+    """
+
+    elements: int = 65_536
+
+    def __post_init__(self) -> None:
+        if self.elements < 2:
+            raise ValueError(f"elements={self.elements}: keep at least 2 elements of each tensor")
+
+    @property
+    def quantities(self) -> tuple[str, ...]:
+        """Keys that this probe gives."""
+        return ("opt/update_norm",)
+
+    @property
+    def fast(self) -> bool:
+        """Needs a copy of the parameters, so no."""
+        return False
+
+    def listen(self, run: Surroundings) -> Listener:
+        """Attach to a run."""
+        return _UpdateListener([p for p in run.model.parameters() if p.requires_grad], self.elements)
+
+
+class _UpdateListener(Listener):
+    def __init__(self, parameters: list[nn.Parameter], elements: int) -> None:
+        self._parameters = parameters
+        self._elements = elements
+        self._before: list[Tensor] = []
+        self._sums: Tensor | None = None
+
+    def _kept(self, parameter: Tensor) -> Tensor:
+        flat = parameter.detach().reshape(-1)
+        return flat[:: max(1, math.ceil(flat.numel() / self._elements))]
+
+    def before_step(self) -> None:
+        """Keep the parameters."""
+        self._before = [self._kept(p).clone() for p in self._parameters]
+
+    def after_step(self) -> None:
+        """Sum the squared change and, where it was sampled, the variance of that sum."""
+        if not self._before:
+            return
+        with torch.no_grad():
+            after = [self._kept(p) for p in self._parameters]
+            change = [(b - a).float().square() for a, b in zip(after, self._before, strict=True)]
+            factors = [p.numel() / max(1, c.numel()) for p, c in zip(self._parameters, change, strict=True)]
+            total = torch.stack([c.sum(dtype=torch.float64) * f for c, f in zip(change, factors, strict=True)]).sum()
+            # Simple random sampling without replacement; even spacing does not depend on the values.
+            spread = [
+                c.var() * (f * c.numel()) ** 2 / c.numel() * (1 - 1 / f)
+                for c, f in zip(change, factors, strict=True)
+                if f > 1
+            ]
+            variance = torch.stack(spread).sum() if spread else torch.zeros_like(total)
+            self._sums = torch.stack([total, variance.to(total)])
+        self._before = []
+
+    def collect(self) -> tuple[Any, list[Tensor]]:
+        """The sums."""
+        sums, self._sums, self._before = self._sums, None, []
+        return None, [] if sums is None else [sums]
+
+    def read(self, step: int, label: Any, arrays: Sequence[Array]) -> Measured:
+        """Their root, with the error by the delta method."""
+        if not arrays:
+            return Measured()
+        total, variance = (float(v) for v in arrays[0])
+        norm = math.sqrt(total) if total >= 0 else math.nan
+        error = math.sqrt(variance) / (2 * norm) if variance > 0 and norm > 0 else None
+        return Measured([number(step, "opt/update_norm", norm, reason="non_finite", error=error)])

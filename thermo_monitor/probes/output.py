@@ -1,0 +1,89 @@
+"""The output distribution of the model: its entropy, specific heat, and how it stands to the loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from thermo_monitor.physics import ensemble
+from thermo_monitor.physics.attention import evenly_spaced_rows
+from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities, number
+from thermo_monitor.probes.hub import OutputCall
+
+_POSSIBLE = ("out/predictive_entropy", "out/output_specific_heat", "out/calibration_gap", "loss/loss_variance")
+
+
+@dataclass(frozen=True, slots=True)
+class OutputProbe:
+    """Readings of the logits and labels of the first cross entropy of each forward pass.
+
+    Attributes:
+        tokens: labelled tokens (or examples) read of each micro-batch at least, evenly spaced; more where the vocabulary
+            is small enough to make them cheap.
+        quantities: keys to measure.
+    """
+
+    tokens: int = 256
+    quantities: tuple[str, ...] = ("out/predictive_entropy", "out/calibration_gap", "loss/loss_variance")
+
+    def __post_init__(self) -> None:
+        check_quantities(self.quantities, _POSSIBLE, "OutputProbe")
+        if self.tokens < 2:
+            raise ValueError(f"tokens={self.tokens}: a variance needs at least 2 tokens")
+
+    @property
+    def fast(self) -> bool:
+        """Reads logits over the vocabulary, so no."""
+        return False
+
+    def listen(self, run: Surroundings) -> Listener:
+        """Attach to a run."""
+        return _OutputListener(self, run)
+
+
+_CHEAP = 2**18  # logits that cost less than launching the reductions over them
+
+
+class _OutputListener(Listener):
+    def __init__(self, options: OutputProbe, run: Surroundings) -> None:
+        self._options = options
+        self._run = run
+        self._sums: list[Tensor] = []
+        self._pass = -1
+        run.hub.on_output.append(self._hear)
+
+    def _hear(self, call: OutputCall) -> None:
+        if self._pass == self._run.hub.passes:
+            return  # auxiliary losses follow the first one
+        self._pass = self._run.hub.passes
+        logits, labels = call.logits.detach(), call.labels
+        count = max(self._options.tokens, _CHEAP // max(1, logits.shape[-1]))
+        rows = evenly_spaced_rows(logits.shape[0], count, device=logits.device)
+        if len(rows) < logits.shape[0]:
+            logits, labels = logits[rows], labels[rows]
+        with torch.autocast(logits.device.type, enabled=False):
+            self._sums.append(torch.stack(ensemble.output_sums(logits, labels, ignore_index=call.ignore_index)))
+
+    def collect(self) -> tuple[Any, list[Tensor]]:
+        """The sums of each micro-batch."""
+        sums, self._sums, self._pass = self._sums, [], -1
+        return None, sums
+
+    def read(self, step: int, label: Any, arrays: Sequence[Array]) -> Measured:
+        """Merged over the micro-batches."""
+        if not arrays:
+            return Measured([number(step, key, math.nan, reason="no_logits") for key in self._options.quantities])
+        merged = ensemble.merge([ensemble.OutputSums(*torch.from_numpy(a.copy())) for a in arrays])
+        values = {
+            "out/predictive_entropy": ensemble.mean_predictive_entropy(merged),
+            "out/output_specific_heat": ensemble.mean_output_specific_heat(merged),
+            "out/calibration_gap": ensemble.calibration_gap(merged),
+            "loss/loss_variance": ensemble.loss_variance(merged),
+        }
+        reason = "non_finite" if float(merged.count) >= 2 else "n_lt_2"
+        return Measured([number(step, key, float(values[key]), reason=reason) for key in self._options.quantities])

@@ -1,0 +1,152 @@
+"""The geometry of the token representations that leave one block."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from thermo_monitor.physics import representation as geometry
+from thermo_monitor.physics.attention import evenly_spaced_rows
+from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities, number
+from thermo_monitor.probes.hub import Hub, RepresentationCall
+
+_POSSIBLE = (
+    "repr/representation_entropy",
+    "repr/spectral_entropy",
+    "repr/effective_rank",
+    "repr/participation_ratio",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RepresentationProbe:
+    """Rate-distortion entropy, spectral entropy and effective rank of a sample of token representations.
+
+    The sample is fixed: evenly spaced over the tokens of the first micro-batch of a step. Padding is left out where the
+    model is called with an ``attention_mask``.
+
+    Attributes:
+        module: qualified name of the block; empty: the last element of the model's largest ``nn.ModuleList``.
+        positions: ``all`` tokens, or the ``last`` of each sequence (the one that answers, in a task with one answer).
+        tokens: size of the sample; the spectrum then has at most this many values.
+        quantities: keys to measure.
+    """
+
+    module: str = ""
+    positions: Literal["all", "last"] = "all"
+    tokens: int = 256
+    quantities: tuple[str, ...] = _POSSIBLE[:3]
+
+    def __post_init__(self) -> None:
+        check_quantities(self.quantities, _POSSIBLE, "RepresentationProbe")
+        if self.positions not in ("all", "last"):
+            raise ValueError(f"positions={self.positions!r}: give 'all' or 'last'")
+        if self.tokens < 2:
+            raise ValueError(f"tokens={self.tokens}: a spectrum needs at least 2 tokens")
+
+    @property
+    def fast(self) -> bool:
+        """A matrix product and an eigenvalue problem, so no."""
+        return False
+
+    def listen(self, run: Surroundings) -> Listener:
+        """Attach to a run: one forward hook, on the block."""
+        return _RepresentationListener(self, run)
+
+
+def last_block(model: nn.Module) -> str | None:
+    """Qualified name of the last element of the largest ``nn.ModuleList``, which in a transformer is its last block.
+
+    Example:
+        >>> last_block(nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2), 3, enable_nested_tensor=False))
+        'layers.2'
+    """
+    best, most = None, 0
+    for name, module in model.named_modules():
+        if isinstance(module, nn.ModuleList) and len(module):
+            size = sum(p.numel() for p in module.parameters())
+            if size >= most:  # of equal ones the later: a decoder follows its encoder
+                best, most = f"{name}.{len(module) - 1}".lstrip("."), size
+    return best
+
+
+class _RepresentationListener(Listener):
+    def __init__(self, options: RepresentationProbe, run: Surroundings) -> None:
+        self._options = options
+        self._hub: Hub = run.hub
+        self._grams: tuple[int, int, Tensor, Tensor, Tensor] | None = None
+        self._handle: RemovableHandle | None = None
+        self.module = options.module or last_block(run.model)
+        modules = dict(run.model.named_modules())
+        if options.module and options.module not in modules:
+            near = ", ".join(list(modules)[1:9])
+            raise ValueError(f"the model has no module {options.module!r}; it has {near}, ...")
+        if self.module is not None:
+            self._handle = modules[self.module].register_forward_hook(self._hook)
+        run.hub.on_representation.append(self._hear)
+
+    def _hook(self, module: nn.Module, args: Any, output: Any) -> None:
+        if torch.compiler.is_compiling() or not self._hub.listening:
+            return
+        self._hub.hear("representation", lambda: self._report(output))
+
+    def _report(self, output: Any) -> None:
+        hidden = output if isinstance(output, Tensor) else next(iter(output)) if output else None
+        if isinstance(hidden, Tensor) and hidden.is_floating_point():
+            self._hub.representation(RepresentationCall(self.module or "", hidden, self._hub.padding))
+
+    def _hear(self, call: RepresentationCall) -> None:
+        hidden = call.hidden.detach()
+        if self._grams is not None or hidden.dim() < 2:
+            return  # the first micro-batch is the sample: the same sequences where batches are fixed
+        if hidden.dim() > 2 and self._options.positions == "last":
+            hidden = hidden[:, -1]
+        elif hidden.dim() > 2:
+            hidden = hidden.flatten(0, -2)
+        rows = evenly_spaced_rows(hidden.shape[0], self._options.tokens, device=hidden.device)
+        sample = hidden[rows]
+        if call.padding is not None and call.padding.numel() == call.hidden[..., 0].numel():
+            real = call.padding[:, -1] if self._options.positions == "last" else call.padding.reshape(-1)
+            sample = torch.where(real[rows].to(sample.device).bool().unsqueeze(-1), sample, 0.0)  # zero rows are no tokens
+        with torch.autocast(sample.device.type, enabled=False):
+            sample = sample.float() if sample.dtype in (torch.float16, torch.bfloat16) else sample
+            count = (sample != 0).any(-1).sum()
+            self._grams = (*sample.shape, count, geometry.normalised_gram(sample), geometry.centred_gram(sample))  # type: ignore[assignment]
+
+    def collect(self) -> tuple[Any, list[Tensor]]:
+        """Two Gram matrices: eigenvalue solvers wait for the device, so the host does them."""
+        heard, self._grams = self._grams, None
+        if heard is None:
+            return None, []
+        n, d, count, *grams = heard
+        return (n, d), [count, *grams]
+
+    def read(self, step: int, label: Any, arrays: Sequence[Array]) -> Measured:
+        """Readings from the spectra."""
+        if not arrays:
+            return Measured([number(step, key, math.nan, reason="no_representation") for key in self._options.quantities])
+        _, d = label
+        n = round(float(arrays[0]))
+        normalised, centred = (torch.from_numpy(a.copy()) for a in arrays[1:])
+        lam = geometry.spectrum_from_gram(centred)
+        values = {
+            "repr/representation_entropy": geometry.representation_entropy_from_gram(normalised, n, d),
+            "repr/spectral_entropy": geometry.spectral_entropy(lam, d),
+            "repr/effective_rank": geometry.effective_rank(lam),
+            "repr/participation_ratio": geometry.participation_ratio(lam),
+        }
+        finite = bool(torch.isfinite(normalised).all() and torch.isfinite(centred).all())
+        reason = "degenerate" if finite else "non_finite"
+        return Measured([number(step, key, float(values[key]), reason=reason) for key in self._options.quantities])
+
+    def close(self) -> None:
+        """Take the hook off."""
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None

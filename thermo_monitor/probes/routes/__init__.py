@@ -1,0 +1,1 @@
+"""How each kind of program is overheard: plain functions, transformers, and an explicit line."""

@@ -1,0 +1,182 @@
+"""Hearing plain PyTorch: ``scaled_dot_product_attention``, ``nn.MultiheadAttention`` and ``cross_entropy``.
+
+A ``TorchFunctionMode`` sees every such call with its arguments, whatever name it was imported under. It calls the
+function with the user's arguments, once, and returns its result untouched. It is entered for the forward passes of
+measured steps only: while active it disables the inference fast path of ``nn.MultiheadAttention``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+import torch.overrides as overrides
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from thermo_monitor.probes.hub import AttentionCall, Hub, OutputCall
+from thermo_monitor.probes.routes.caller import calling_module
+
+_MULTIHEAD = inspect.signature(F.multi_head_attention_forward)
+
+
+class ListeningMode(TorchFunctionMode):
+    """Reports the calls that matter to a hub, and changes none."""
+
+    def __init__(self, hub: Hub) -> None:
+        super().__init__()
+        self._hub = hub
+
+    def enter(self) -> None:
+        """Put the mode on top of the stack of modes."""
+        self.__enter__()
+
+    def leave(self) -> None:
+        """Take the mode off the stack, wherever it is.
+
+        The program may have entered a mode of its own since (``with torch.device(...)`` is one) and not left it yet.
+        """
+        above = []
+        while overrides._len_torch_function_stack() and overrides._get_current_function_mode() is not self:
+            above.append(overrides._pop_mode())
+        if overrides._len_torch_function_stack():
+            overrides._pop_mode()
+        for mode in reversed(above):
+            overrides._push_mode(mode)
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Report, then call."""
+        kwargs = kwargs or {}
+        if torch.compiler.is_compiling():  # traced code is left exactly as it is
+            return func(*args, **kwargs)
+        report = _REPORTS.get(func)
+        if report is None:
+            return func(*args, **kwargs)
+        hub = self._hub
+        hub.hear("attention" if report is not _cross_entropy else "output", lambda: report(hub, *args, **kwargs))
+        if report is _multihead:
+            with hub.deaf():  # its inner product is the same attention
+                return func(*args, **kwargs)
+        return func(*args, **kwargs)
+
+
+def _scaled_dot_product(
+    hub: Hub,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> None:
+    name = calling_module(hub.names)
+    if name is None:
+        return
+    if query.is_nested or key.is_nested:
+        return hub.refuse(name, "nested tensors are not read")
+    if attn_mask is not None and type(attn_mask) not in (Tensor, torch.nn.Parameter):
+        return hub.refuse(name, f"a mask of type {type(attn_mask).__name__} is not read")
+    if query.dim() > 4:
+        return hub.refuse(name, f"queries with {query.dim()} dimensions are not read")
+    if scale is None:
+        scale = 1.0 / math.sqrt(query.shape[-1])
+    # Without a head dimension each sequence is one head; without a batch dimension it is a batch of one.
+    if query.dim() == 3 and attn_mask is not None and attn_mask.dim() == 3:
+        attn_mask = attn_mask.unsqueeze(1)
+    query, key = _four_dimensional(query), _four_dimensional(key)
+    hub.attention(AttentionCall(name, query, key, float(scale), attn_mask, None, is_causal))
+
+
+def _four_dimensional(x: Tensor) -> Tensor:
+    if x.dim() == 3:
+        return x.unsqueeze(1)
+    return x[None, None] if x.dim() == 2 else x
+
+
+def _multihead(hub: Hub, *args: Any, **kwargs: Any) -> None:
+    name = calling_module(hub.names)
+    if name is None:
+        return
+    given = _MULTIHEAD.bind(*args, **kwargs)
+    given.apply_defaults()
+    a = given.arguments
+    for feature in ("bias_k", "bias_v", "static_k", "static_v"):
+        if a[feature] is not None:
+            return hub.refuse(name, f"nn.MultiheadAttention with {feature} is not read")
+    if a["add_zero_attn"]:
+        return hub.refuse(name, "nn.MultiheadAttention with add_zero_attn is not read")
+    query, key, heads = a["query"], a["key"], a["num_heads"]
+    if a["use_separate_proj_weight"]:
+        w_q, w_k = a["q_proj_weight"], a["k_proj_weight"]
+    else:
+        w_q, w_k, _ = a["in_proj_weight"].chunk(3)
+    b_q, b_k = (None, None) if a["in_proj_bias"] is None else a["in_proj_bias"].chunk(3)[:2]
+    # The user's own autocast, if any, is in force here: the projections are the ones that the module computes.
+    q, k = _heads(F.linear(query, w_q, b_q), heads), _heads(F.linear(key, w_k, b_k), heads)
+    mask, bias = _multihead_mask(a["attn_mask"], a["key_padding_mask"], q.shape[0], heads)
+    scale = 1.0 / math.sqrt(q.shape[-1])
+    # With a mask given, is_causal is only a hint that the mask is a causal one.
+    hub.attention(AttentionCall(name, q, k, scale, mask, bias, bool(a["is_causal"]) and a["attn_mask"] is None))
+
+
+def _heads(x: Tensor, heads: int) -> Tensor:
+    """[L, B, E] or [L, E] to [B, H, L, E / H]."""
+    if x.dim() == 2:
+        x = x.unsqueeze(1)
+    length, batch, width = x.shape
+    return x.view(length, batch, heads, width // heads).permute(1, 2, 0, 3)
+
+
+def _multihead_mask(
+    attn_mask: Tensor | None, padding: Tensor | None, batch: int, heads: int
+) -> tuple[Tensor | None, Tensor | None]:
+    """The module's two masks (True = masked, or additive) as one bool mask (True = may attend) and one additive bias."""
+    allowed: Tensor | None = None
+    bias: Tensor | None = None
+    if attn_mask is not None and attn_mask.dim() == 3:
+        attn_mask = attn_mask.view(-1 if attn_mask.shape[0] == batch * heads else 1, heads, *attn_mask.shape[-2:])
+    if padding is not None:
+        padding = padding[None] if padding.dim() == 1 else padding
+        padding = padding[:, None, None, :]
+    for part in (attn_mask, padding):
+        if part is None:
+            continue
+        if part.dtype == torch.bool:
+            allowed = ~part if allowed is None else allowed & ~part
+        else:
+            bias = part if bias is None else bias + part
+    if allowed is None:  # an additive mask may hold -inf, which the reader takes as masked
+        return bias, None
+    return allowed, bias
+
+
+def _cross_entropy(
+    hub: Hub,
+    input: Tensor,
+    target: Tensor,
+    weight: Tensor | None = None,
+    size_average: bool | None = None,
+    ignore_index: int = -100,
+    *args: Any,
+    **kwargs: Any,
+) -> None:
+    # Usually called outside any module, so the caller says nothing about whose loss it is.
+    if target.is_floating_point() or input.dim() < 1:
+        return  # class probabilities: no label whose loss could be read
+    logits = input[None] if input.dim() == 1 else input.movedim(1, -1)
+    hub.output(OutputCall(logits.reshape(-1, logits.shape[-1]), target.reshape(-1), ignore_index))
+
+
+_REPORTS: dict[Callable[..., Any], Callable[..., None]] = {
+    F.scaled_dot_product_attention: _scaled_dot_product,
+    F.multi_head_attention_forward: _multihead,
+    F.cross_entropy: _cross_entropy,
+}
