@@ -1,1 +1,53 @@
-"""Placeholder."""
+"""The formulas: pure functions on torch tensors.
+
+Tensor in, tensor out. Nothing here reads a value back to the host or makes a shape depend on one, so a caller decides
+when the device is waited for; undefined is NaN. Every function can be pasted into a notebook.
+
+* ``canonical``: one row of logits as a canonical ensemble.
+* ``attention``: logits of an attention layer, which rows count, sums per head.
+* ``ensemble``: output distribution and loss.
+* ``representation``: how many directions the representations use.
+* ``moments``: count, mean and centred squares, which merge exactly.
+"""
+
+from thermo_monitor.physics.attention import HeadSums as HeadSums
+from thermo_monitor.physics.attention import attention_logits as attention_logits
+from thermo_monitor.physics.attention import evenly_spaced_rows as evenly_spaced_rows
+from thermo_monitor.physics.attention import head_sums as head_sums
+from thermo_monitor.physics.attention import pooled_moments as pooled_moments
+from thermo_monitor.physics.attention import random_rows as random_rows
+from thermo_monitor.physics.attention import reduced_temperature as reduced_temperature
+from thermo_monitor.physics.attention import specific_heat_pooled as specific_heat_pooled
+from thermo_monitor.physics.attention import valid_rows as valid_rows
+from thermo_monitor.physics.canonical import ROW_QUANTITIES as ROW_QUANTITIES
+from thermo_monitor.physics.canonical import RowStatistics as RowStatistics
+from thermo_monitor.physics.canonical import energy_gap as energy_gap
+from thermo_monitor.physics.canonical import entropy as entropy
+from thermo_monitor.physics.canonical import entropy_fraction as entropy_fraction
+from thermo_monitor.physics.canonical import free_energy as free_energy
+from thermo_monitor.physics.canonical import free_energy_gap as free_energy_gap
+from thermo_monitor.physics.canonical import freezing_ratio as freezing_ratio
+from thermo_monitor.physics.canonical import internal_energy as internal_energy
+from thermo_monitor.physics.canonical import log_partition as log_partition
+from thermo_monitor.physics.canonical import logit_std as logit_std
+from thermo_monitor.physics.canonical import n_eff as n_eff
+from thermo_monitor.physics.canonical import p_max as p_max
+from thermo_monitor.physics.canonical import row_statistics as row_statistics
+from thermo_monitor.physics.canonical import specific_heat as specific_heat
+from thermo_monitor.physics.canonical import specific_heat_bound as specific_heat_bound
+from thermo_monitor.physics.canonical import specific_heat_norm as specific_heat_norm
+from thermo_monitor.physics.ensemble import OutputSums as OutputSums
+from thermo_monitor.physics.ensemble import TokenStatistics as TokenStatistics
+from thermo_monitor.physics.ensemble import output_sums as output_sums
+from thermo_monitor.physics.ensemble import token_statistics as token_statistics
+from thermo_monitor.physics.moments import Moments as Moments
+from thermo_monitor.physics.moments import moments_of as moments_of
+from thermo_monitor.physics.representation import centred_gram as centred_gram
+from thermo_monitor.physics.representation import effective_rank as effective_rank
+from thermo_monitor.physics.representation import normalised_gram as normalised_gram
+from thermo_monitor.physics.representation import participation_ratio as participation_ratio
+from thermo_monitor.physics.representation import representation_entropy as representation_entropy
+from thermo_monitor.physics.representation import representation_entropy_from_gram as representation_entropy_from_gram
+from thermo_monitor.physics.representation import spectral_entropy as spectral_entropy
+from thermo_monitor.physics.representation import spectrum as spectrum
+from thermo_monitor.physics.representation import spectrum_from_gram as spectrum_from_gram

@@ -1,0 +1,224 @@
+"""How many directions the representations of a layer use.
+
+Input ``z [..., n, d]``: n token representations of width d. Every quantity follows from a Gram matrix of the smaller
+side, ``[m, m]`` with m = min(n, d): matrix products, cheap on a device and without synchronisation. Determinants and
+eigenvalues are then taken of a copy on the host, in float64, because on a device they wait for it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from thermo_monitor.physics.precision import accumulator, precise_matmul, working
+
+
+def _small_gram(x: Tensor) -> Tensor:
+    """``x^T x`` or ``x x^T``, whichever is smaller; both have the same eigenvalues apart from zeros."""
+    return precise_matmul(x, x.mT) if x.shape[-2] < x.shape[-1] else precise_matmul(x.mT, x)
+
+
+def normalised_gram(z: Tensor, present: Tensor | None = None) -> Tensor:
+    """Gram matrix of the rows brought to unit length. Its trace is the number of rows that are not zero.
+
+    Args:
+        z: [..., n, d] representations, any float dtype.
+        present: [..., n] bool; False: the row does not count, as if it were zero. None: all count.
+
+    Returns:
+        [..., m, m], m = min(n, d), float32 or float64.
+
+    Example:
+        >>> normalised_gram(torch.tensor([[3.0, 0.0], [0.0, 0.0], [0.0, 2.0]])).tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
+    """
+    z = working(z)
+    if present is not None:
+        z = torch.where(present.unsqueeze(-1), z, 0.0)
+    # By the largest entry first: the square of a small number is zero long before the number is.
+    largest = z.abs().amax(-1, keepdim=True)
+    z = z / torch.where(largest > 0, largest, 1.0)
+    length = torch.linalg.vector_norm(z, dim=-1, keepdim=True)
+    return _small_gram(z / torch.where(length > 0, length, 1.0))
+
+
+def centred_gram(z: Tensor, present: Tensor | None = None) -> Tensor:
+    """Covariance (ddof 0) of the representations, or the smaller matrix with the same eigenvalues apart from zeros.
+
+    A constant representation gives exactly zero: a row is subtracted before the mean is.
+
+    Args:
+        z: [..., n, d] representations, any float dtype.
+        present: [..., n] bool; False: the row does not count. None: all count.
+
+    Returns:
+        [..., m, m], m = min(n, d), float32 or float64.
+
+    Example:
+        >>> centred_gram(torch.tensor([[1.0, 5.0], [3.0, 5.0], [1.0, 5.0], [3.0, 5.0]])).tolist()
+        [[1.0, 0.0], [0.0, 0.0]]
+    """
+    z = working(z)
+    if present is None:
+        x = z - z[..., :1, :]
+        x = x - x.mean(-2, keepdim=True)
+        count: Tensor | int = max(1, z.shape[-2])
+    else:
+        keep = present.unsqueeze(-1).expand(*z.shape[:-1], 1)
+        z = torch.where(keep, z, 0.0)
+        first = keep.to(torch.uint8).argmax(-2, keepdim=True).expand(*z.shape[:-2], 1, z.shape[-1])
+        count = keep.sum(-2, keepdim=True).clamp(min=1).to(z.dtype)
+        x = torch.where(keep, z - z.gather(-2, first), 0.0)
+        x = torch.where(keep, x - x.sum(-2, keepdim=True) / count, 0.0)
+    return _small_gram(x) / count
+
+
+def representation_entropy_from_gram(gram: Tensor, n: int | Tensor | None, d: int, eps: float = 0.1) -> Tensor:
+    """``representation_entropy`` from ``normalised_gram``; for a copy on the host.
+
+    Args:
+        gram: [..., m, m] Gram matrix of unit rows.
+        n: number of rows that are not zero. None: the trace of the matrix, rounded, which is that number.
+        d: width of the representations.
+        eps: as in ``representation_entropy``.
+
+    Returns:
+        [...] float64; NaN without rows.
+
+    Example:
+        As many equal directions as dimensions.
+
+        >>> representation_entropy_from_gram(torch.eye(64), None, 64).item()
+        1.0
+    """
+    gram = gram.to(accumulator(gram.device))
+    rows = (
+        gram.diagonal(dim1=-2, dim2=-1).sum(-1).round()
+        if n is None
+        else torch.as_tensor(n, device=gram.device).to(gram.dtype)
+    )
+    usable = (rows > 0) & gram.isfinite().all(-1).all(-1)
+    a = d / (torch.where(rows > 0, rows, 1.0) * eps * eps)
+    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    safe = torch.where(usable[..., None, None], gram, 0.0)
+    volume = torch.linalg.slogdet(identity + a[..., None, None] * safe).logabsdet
+    return torch.where(usable, volume / (d * math.log1p(1 / eps**2)), math.nan)
+
+
+def representation_entropy(z: Tensor, eps: float = 0.1) -> Tensor:
+    """Rate-distortion volume of unit representations, ``ln det(I + d/(n eps^2) Z^T Z) / (d ln(1 + 1/eps^2))``.
+
+    How much space the directions of the tokens fill at resolution eps: 1 for isotropic directions, close to 0 when all
+    point the same way. Rows are brought to unit length and zero rows are dropped. With fewer rows than d it stays
+    below ``(n/d) ln(1 + d/(n eps^2)) / ln(1 + 1/eps^2)``, so values of different widths or lengths do not compare.
+    The definition is a reconstruction of that of Tan, Li & Huang 2024, arXiv:2402.03471; coding length:
+    Ma et al. 2007.
+
+    Args:
+        z: [..., n, d] representations.
+        eps: distortion, relative to the unit length.
+
+    Returns:
+        [...] float64 in (0, 1]; NaN without a row that is not zero.
+
+    Example:
+        Identical tokens, d = 64.
+
+        >>> round(representation_entropy(torch.ones(10, 64, dtype=torch.float64)).item(), 7)
+        0.0296722
+    """
+    return representation_entropy_from_gram(normalised_gram(z), None, z.shape[-1], eps)
+
+
+def spectrum_from_gram(gram: Tensor) -> Tensor:
+    """``spectrum`` from ``centred_gram``; for a copy on the host.
+
+    Args:
+        gram: [..., m, m] symmetric, positive semidefinite.
+
+    Returns:
+        [..., m] float64, largest first, sum 1; NaN if the matrix is zero or not finite.
+
+    Example:
+        >>> spectrum_from_gram(torch.diag(torch.tensor([1.0, 3.0]))).tolist()
+        [0.75, 0.25]
+    """
+    gram = gram.to(accumulator(gram.device))
+    finite = gram.isfinite().all(-1).all(-1)
+    lam = torch.linalg.eigvalsh(torch.where(finite[..., None, None], gram, 0.0)).flip(-1).clamp(min=0)
+    total = lam.sum(-1, keepdim=True)
+    shares: Tensor = lam / total
+    return torch.where(finite.unsqueeze(-1) & (total > 0), shares, math.nan)
+
+
+def spectrum(z: Tensor) -> Tensor:
+    """Normalised eigenvalues of the covariance of the representations: the share of variance of each direction.
+
+    Args:
+        z: [..., n, d] representations.
+
+    Returns:
+        [..., min(n, d)] float64, largest first, sum 1 (the d - n others are zero); NaN if all rows are equal.
+
+    Example:
+        >>> spectrum(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])).tolist()
+        [0.5, 0.5]
+    """
+    return spectrum_from_gram(centred_gram(z))
+
+
+def spectral_entropy(lam: Tensor, d: int) -> Tensor:
+    """Entropy of the spectrum as a share of its largest value, ``-sum lam ln lam / ln d``.
+
+    1: variance in all directions alike, 0: in one. Falls when representations reorganise (Truong et al. 2026,
+    arXiv:2604.13123).
+
+    Args:
+        lam: [..., m] normalised eigenvalues.
+        d: width of the representations, at least 2.
+
+    Returns:
+        [...] in [0, 1]; NaN if the spectrum is, or for d = 1.
+
+    Example:
+        >>> spectral_entropy(torch.tensor([0.5, 0.25, 0.125, 0.125], dtype=torch.float64), 4).item()
+        0.875
+    """
+    value = torch.special.entr(lam).sum(-1)
+    return value / math.log(d) if d > 1 else torch.full_like(value, math.nan)
+
+
+def effective_rank(lam: Tensor) -> Tensor:
+    """Number of directions that carry the variance, ``exp(-sum lam ln lam)`` (Roy & Vetterli 2007).
+
+    Args:
+        lam: [..., m] normalised eigenvalues.
+
+    Returns:
+        [...] in [1, m]; NaN if the spectrum is.
+
+    Example:
+        >>> round(effective_rank(torch.tensor([0.5, 0.25, 0.125, 0.125], dtype=torch.float64)).item(), 6)
+        3.363586
+    """
+    return torch.special.entr(lam).sum(-1).exp()
+
+
+def participation_ratio(lam: Tensor) -> Tensor:
+    """Number of dominant directions, ``(sum lam)^2 / sum lam^2``: smaller than the effective rank, blind to the tail.
+
+    Args:
+        lam: [..., m] eigenvalues, normalised or not.
+
+    Returns:
+        [...] in [1, m]; NaN if the spectrum is.
+
+    Example:
+        >>> round(participation_ratio(torch.tensor([0.5, 0.25, 0.125, 0.125], dtype=torch.float64)).item(), 6)
+        2.909091
+    """
+    total: Tensor = lam.sum(-1)
+    ratio: Tensor = total * total / (lam * lam).sum(-1)
+    return ratio
