@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thermo_monitor.physics import ensemble
 from thermo_monitor.physics.attention import evenly_spaced_rows
+from thermo_monitor.physics.ensemble import OutputSums, output_sums
+from thermo_monitor.physics.moments import Moments
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities, number
 from thermo_monitor.probes.hub import OutputCall
 
@@ -67,7 +69,8 @@ class _OutputListener(Listener):
         if len(rows) < logits.shape[0]:
             logits, labels = logits[rows], labels[rows]
         with torch.autocast(logits.device.type, enabled=False):
-            self._sums.append(torch.stack(ensemble.output_sums(logits, labels, ignore_index=call.ignore_index)))
+            sums = output_sums(logits, labels, call.ignore_index)
+        self._sums.append(torch.stack([sums.count, sums.loss.mean, sums.loss.m2, sums.entropy, sums.specific_heat]))
 
     def collect(self) -> tuple[Any, list[Tensor]]:
         """The sums of each micro-batch."""
@@ -78,12 +81,17 @@ class _OutputListener(Listener):
         """Merged over the micro-batches."""
         if not arrays:
             return Measured([number(step, key, math.nan, reason="no_logits") for key in self._options.quantities])
-        merged = ensemble.merge([ensemble.OutputSums(*torch.from_numpy(a.copy())) for a in arrays])
+        merged = functools.reduce(OutputSums.merge, map(_from_array, arrays))
         values = {
-            "out/predictive_entropy": ensemble.mean_predictive_entropy(merged),
-            "out/output_specific_heat": ensemble.mean_output_specific_heat(merged),
-            "out/calibration_gap": ensemble.calibration_gap(merged),
-            "loss/loss_variance": ensemble.loss_variance(merged),
+            "out/predictive_entropy": merged.predictive_entropy(),
+            "out/output_specific_heat": merged.output_specific_heat(),
+            "out/calibration_gap": merged.calibration_gap(),
+            "loss/loss_variance": merged.loss_variance(),
         }
         reason = "non_finite" if float(merged.count) >= 2 else "n_lt_2"
         return Measured([number(step, key, float(values[key]), reason=reason) for key in self._options.quantities])
+
+
+def _from_array(array: Array) -> OutputSums:
+    count, mean, m2, entropy, heat = torch.from_numpy(array.copy())
+    return OutputSums(Moments(count, mean, m2), entropy, heat)

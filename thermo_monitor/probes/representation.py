@@ -80,7 +80,7 @@ class _RepresentationListener(Listener):
     def __init__(self, options: RepresentationProbe, run: Surroundings) -> None:
         self._options = options
         self._hub: Hub = run.hub
-        self._grams: tuple[int, int, Tensor, Tensor, Tensor] | None = None
+        self._heard: tuple[int, list[Tensor]] | None = None
         self._handle: RemovableHandle | None = None
         self.module = options.module or last_block(run.model)
         modules = dict(run.model.named_modules())
@@ -103,40 +103,35 @@ class _RepresentationListener(Listener):
 
     def _hear(self, call: RepresentationCall) -> None:
         hidden = call.hidden.detach()
-        if self._grams is not None or hidden.dim() < 2:
+        if self._heard is not None or hidden.dim() < 2:
             return  # the first micro-batch is the sample: the same sequences where batches are fixed
         if hidden.dim() > 2 and self._options.positions == "last":
             hidden = hidden[:, -1]
         elif hidden.dim() > 2:
             hidden = hidden.flatten(0, -2)
         rows = evenly_spaced_rows(hidden.shape[0], self._options.tokens, device=hidden.device)
-        sample = hidden[rows]
+        sample, present = hidden[rows], None
         if call.padding is not None and call.padding.numel() == call.hidden[..., 0].numel():
             real = call.padding[:, -1] if self._options.positions == "last" else call.padding.reshape(-1)
-            sample = torch.where(real[rows].to(sample.device).bool().unsqueeze(-1), sample, 0.0)  # zero rows are no tokens
+            present = real[rows].to(sample.device).bool()
         with torch.autocast(sample.device.type, enabled=False):
-            sample = sample.float() if sample.dtype in (torch.float16, torch.bfloat16) else sample
-            count = (sample != 0).any(-1).sum()
-            self._grams = (*sample.shape, count, geometry.normalised_gram(sample), geometry.centred_gram(sample))  # type: ignore[assignment]
+            grams = [geometry.normalised_gram(sample, present), geometry.centred_gram(sample, present)]
+        self._heard = sample.shape[-1], grams
 
     def collect(self) -> tuple[Any, list[Tensor]]:
         """Two Gram matrices: eigenvalue solvers wait for the device, so the host does them."""
-        heard, self._grams = self._grams, None
-        if heard is None:
-            return None, []
-        n, d, count, *grams = heard
-        return (n, d), [count, *grams]
+        heard, self._heard = self._heard, None
+        return (None, []) if heard is None else heard
 
     def read(self, step: int, label: Any, arrays: Sequence[Array]) -> Measured:
         """Readings from the spectra."""
         if not arrays:
             return Measured([number(step, key, math.nan, reason="no_representation") for key in self._options.quantities])
-        _, d = label
-        n = round(float(arrays[0]))
-        normalised, centred = (torch.from_numpy(a.copy()) for a in arrays[1:])
+        d = label
+        normalised, centred = (torch.from_numpy(a.copy()) for a in arrays)
         lam = geometry.spectrum_from_gram(centred)
         values = {
-            "repr/representation_entropy": geometry.representation_entropy_from_gram(normalised, n, d),
+            "repr/representation_entropy": geometry.representation_entropy_from_gram(normalised, None, d),
             "repr/spectral_entropy": geometry.spectral_entropy(lam, d),
             "repr/effective_rank": geometry.effective_rank(lam),
             "repr/participation_ratio": geometry.participation_ratio(lam),
