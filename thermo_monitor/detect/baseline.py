@@ -21,6 +21,7 @@ from thermo_monitor.streaming import autoregression, scale, trend
 CLIP = 3.0  # innovations count at most this many standard deviations, so that a spike is not a change
 MEMORY = 2000.0  # readings remembered by the noise estimates
 TREND_MEMORY = 1500.0  # and by the line
+SHORTEST = 100.0  # the line never remembers less, or it would follow a change before it is noticed
 SHARE = 1.0 / 3.0  # of the readings so far that the line remembers: a decay is as smooth as it is old
 ROUNDING = 1e-9  # smallest relative size of anything that is not rounding
 LOG_LOW, LOG_HIGH = -6.0, math.log(100.0)  # log u^2 / sigma^2 is bounded: an exact repeat is not infinitely quiet
@@ -63,7 +64,7 @@ def estimate(
     spread = max(sigma / math.sqrt(1.0 - phi * phi), 1.4826 * float(np.median(np.abs(r))))
     fitted = trend.init()
     for i, x in enumerate(np.clip(values, line - 4.0 * spread, line + 4.0 * spread).tolist()):
-        trend.update(fitted, x, max(12.0, SHARE * (i + 1)))
+        trend.update(fitted, x, max(SHORTEST, SHARE * (i + 1)))
     z = np.clip(u / sigma, -CLIP, CLIP)
     w = np.clip(np.log(np.maximum((u / sigma) ** 2, math.exp(LOG_LOW))), LOG_LOW, LOG_HIGH)
     return {

@@ -12,6 +12,7 @@ from thermo_monitor.detect.baseline import (
     LOG_LOW,
     MEMORY,
     SHARE,
+    SHORTEST,
     TREND_MEMORY,
     dead_band,
     floored,
@@ -126,7 +127,7 @@ def read(state: dict[str, Any], x: float, step: int, missing: int, half: float, 
     reach = 4.0 * spread
     middle = 0.5 * (level + ahead)
     low, high = min(level, ahead) - reach, max(level, ahead) + reach
-    trend.update(base["line"], low if x < low else high if x > high else x, min(TREND_MEMORY, max(12.0, SHARE * n)))
+    trend.update(base["line"], low if x < low else high if x > high else x, min(TREND_MEMORY, max(SHORTEST, SHARE * n)))
     if not missing:
         reach = 3.0 * spread
         now, then = 0.5 * (over + under), 0.5 * (before[0] + before[1])
