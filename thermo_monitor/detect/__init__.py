@@ -1,1 +1,4 @@
-"""Placeholder."""
+"""Change-point detection on training metrics."""
+
+from thermo_monitor.detect.online import Decision as Decision
+from thermo_monitor.detect.online import OnlineDetector as OnlineDetector

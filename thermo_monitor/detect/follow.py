@@ -1,0 +1,159 @@
+"""What became of a suspected change: it is followed until the level has settled, and only then judged.
+
+The level *after* a spike decides, never the spike itself. The readings since the onset are kept as a trail of block means
+whose blocks double in length when there are too many, so that a change of any width fits into a small state.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thermo_monitor.detect.baseline import LOG_HIGH, LOG_LOW, Baseline, long_run
+from thermo_monitor.detect.watch import expected
+from thermo_monitor.streaming import scale
+
+TRAIL = 128  # blocks, then pairs are joined
+Follow = dict[str, Any]
+
+
+class Verdict(NamedTuple):
+    """What a settled change turned out to be.
+
+    Attributes:
+        kind: ``shift``, ``excursion``, ``variance`` or ``none``.
+        after: level now.
+        width: readings between 5 % and 95 % of the way, NaN where the way cannot be told.
+        ratio: spread of the innovations now to that before.
+        away: distance of the level from the band, positive above it.
+    """
+
+    kind: str
+    after: float
+    width: float
+    ratio: float
+    away: float
+
+
+def begin(values: list[float], steps: list[int], before: float) -> Follow:
+    """Follow a change whose readings so far, from the onset on, are given."""
+    follow: Follow = {
+        "before": before,
+        "peak": 0.0,
+        "elapsed": 0,
+        "size": 1,
+        "part": [0.0, 0],
+        "blocks": [],
+        "steps": [],
+        "logs": [],
+        "last": None,
+    }
+    for x, step in zip(values, steps, strict=True):
+        _extend(follow, x, step)
+    return follow
+
+
+def read(state: dict[str, Any], follow: Follow, x: float, step: int) -> None:
+    """One more reading of the trail, in place."""
+    follow["elapsed"] += 1
+    _extend(follow, x, step)
+    low, high, _, _ = expected(state)
+    frozen = state["stat"]["frozen"]
+    frozen[0] += 1
+    frozen[3] *= 1.0 - 2.0 / frozen[4] if frozen[4] > 4.0 else 0.5
+    frozen[2] += frozen[3]
+    base = state["base"]
+    residual = x - 0.5 * (low + high)
+    last = follow["last"]
+    if last is not None:
+        u = (residual - base["phi"] * last) / base["sigma"]
+        square = min(u * u, 1e300)
+        follow["logs"].append(LOG_LOW if square < math.exp(LOG_LOW) else min(math.log(square), LOG_HIGH))
+        del follow["logs"][:-TRAIL]
+    follow["last"] = residual
+
+
+def _extend(follow: Follow, x: float, step: int) -> None:
+    deviation = x - follow["before"]
+    if abs(deviation) > abs(follow["peak"]):
+        follow["peak"] = deviation
+    part = follow["part"]
+    if part[1] == 0:
+        follow["steps"].append(step)
+    part[0] += x
+    part[1] += 1
+    if part[1] == follow["size"]:
+        follow["blocks"].append(part[0] / part[1])
+        follow["part"] = [0.0, 0]
+        if len(follow["blocks"]) == TRAIL:
+            blocks = follow["blocks"]
+            follow["blocks"] = [0.5 * (a + b) for a, b in zip(blocks[::2], blocks[1::2], strict=True)]
+            follow["steps"] = follow["steps"][::2]
+            follow["size"] *= 2
+
+
+def tail(follow: Follow, wait: int) -> NDArray[np.float64]:
+    """The last third of the trail, and at least ``wait / 2`` readings where there are as many."""
+    blocks = np.array(follow["blocks"])
+    count = max(len(blocks) // 3, min(math.ceil(wait / 2 / follow["size"]), len(blocks)), min(4, len(blocks)))
+    return blocks[len(blocks) - count :]
+
+
+def settled(base: Baseline, follow: Follow, wait: int, minimum_effect: float) -> bool:
+    """Whether the level has stopped moving: the halves of the tail differ by less than noise, effect and way allow."""
+    window = tail(follow, wait)
+    if window.size < 4:
+        return False
+    half = window.size // 2
+    first, second = float(np.median(window[:half])), float(np.median(window[half:]))
+    spread, dependence = long_run(base)
+    noise = spread * math.sqrt(2.0 * dependence / (half * follow["size"]))
+    way = abs(second - follow["before"])
+    return abs(second - first) <= max(2.0 * noise, minimum_effect / 3.0, 0.08 * way)
+
+
+def judge(state: dict[str, Any], follow: Follow, wait: int, minimum_effect: float) -> Verdict:
+    """What the change turned out to be, its level having settled.
+
+    The level is away when it lies outside the band by the minimum effect, by four standard errors, and, where noise sets the
+    scale, by a fifth of the peak; a remainder smaller than that is left to the statistic, which starts again.
+    """
+    base = state["base"]
+    window = tail(follow, wait)
+    after = float(np.median(window))
+    low, high, _, _ = expected(state)
+    away = after - high if after > high else after - low if after < low else 0.0
+    spread, dependence = long_run(base)
+    spread = max(spread, scale.mad(window))
+    error = 1.25 * spread * math.sqrt(dependence / (window.size * follow["size"]))
+    noisy = base["raw"] >= (1.0 - base["phi"]) * minimum_effect
+    bar = max(minimum_effect, 4.0 * error, 0.2 * abs(follow["peak"]) if noisy else 0.0, 2.0 * base["sigma"] if noisy else 0.0)
+
+    logs = np.array(follow["logs"][-max(wait // 2, 10) :])
+    moved = float(np.mean(logs)) - base["log_mean"] if logs.size else 0.0
+    ratio = math.exp(0.5 * moved)
+    if abs(away) > bar and abs(after - follow["before"]) >= minimum_effect:
+        return Verdict("shift", after, width(follow, after), ratio, away)
+    if abs(moved) > max(0.5, 5.0 * math.sqrt(base["log_var"] / max(logs.size, 1))):
+        return Verdict("variance", after, math.nan, ratio, away)
+    peak = abs(follow["peak"]) > max(3.0 * spread, minimum_effect)
+    return Verdict("excursion" if peak else "none", after, math.nan, ratio, away)
+
+
+def width(follow: Follow, after: float) -> float:
+    """Readings between the first leaving of the old level by 5 % of the way and the last arrival at 95 %."""
+    way = after - follow["before"]
+    if way == 0.0:
+        return math.nan
+    share = (np.array(follow["blocks"]) - follow["before"]) / way
+    late = np.flatnonzero(share < 0.95)
+    smooth = share[1:-1] if share.size < 3 else (share[:-2] + share[1:-1] + share[2:]) / 3.0
+    late = np.flatnonzero(smooth < 0.95)
+    early = np.flatnonzero(smooth > 0.05)
+    first = int(early[0]) if early.size else 0
+    crossing = np.flatnonzero(smooth[first:] >= 0.95)
+    last = first + int(crossing[0]) if crossing.size else (int(late[-1]) if late.size else first)
+    return float(max(last - first, 0) * follow["size"] + follow["size"])

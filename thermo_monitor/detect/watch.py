@@ -1,0 +1,157 @@
+"""One reading while nothing is suspected: residual, innovation, statistic, refinement. The hot path of the detector."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from thermo_monitor.detect import eprocess, focus
+from thermo_monitor.detect.baseline import (
+    CLIP,
+    LOG_HIGH,
+    LOG_LOW,
+    MEMORY,
+    SHARE,
+    SHORTEST,
+    TREND_MEMORY,
+    dead_band,
+    floored,
+    variance_proxy,
+)
+from thermo_monitor.streaming import autoregression, scale, trend
+
+SHARP = 6.0  # an innovation beyond this many standard deviations may be a spike, so its alarm waits
+SHARP_FOR = 30
+_LOW_FACTOR = math.exp(LOG_LOW)
+
+
+def expected(state: dict[str, Any]) -> tuple[float, float, float, float]:
+    """Lower and upper edge of the band for the next reading, its slope and its weight."""
+    frozen = state["stat"]["frozen"]
+    if frozen is None:
+        level, ahead, slope, weight = trend.value(state["base"]["line"])
+    else:
+        _, level, ahead, slope, weight = frozen
+    return (level, ahead, slope, weight) if level < ahead else (ahead, level, slope, weight)
+
+
+def read(state: dict[str, Any], x: float, step: int, missing: int, half: float, minimum_effect: float) -> float:
+    """Fold one reading into the statistics, and into the baseline unless something is suspected.
+
+    Args:
+        state: of the detector, changed in place.
+        x: the reading, counted from the origin of the series.
+        step: its step.
+        missing: readings that were not finite since the last one that was.
+        half: the statistic above which the baseline is frozen.
+        minimum_effect: smallest change of level worth an event.
+
+    Returns:
+        Logarithm of the statistic.
+    """
+    base, stat = state["base"], state["stat"]
+    if missing:
+        let_pass(state, missing)
+    frozen = stat["frozen"]
+    if frozen is None:
+        level, ahead, slope, weight = trend.value(base["line"])
+    else:
+        _, level, ahead, slope, weight = frozen
+    if level < ahead:
+        over, under = x - ahead, x - level
+    else:
+        over, under = x - level, x - ahead
+    before = stat["before"]
+    stat["before"] = [over, under]
+    if before is None:
+        return float(stat["log_sr"])
+
+    phi, sigma = base["phi"], base["sigma"]
+    unit, carry = sigma, phi
+    if missing:
+        carry = phi ** (missing + 1)
+        unit = sigma * math.sqrt((1.0 - carry * carry) / (1.0 - phi * phi))
+    up, down = (over - carry * before[0]) / unit, (under - carry * before[1]) / unit
+    centre = base["centre"]
+    z_up = (CLIP if up > CLIP else -CLIP if up < -CLIP else up) - centre
+    z_down = (CLIP if down > CLIP else -CLIP if down < -CLIP else down) - centre
+    u = 0.5 * (up + down)
+    square = u * u
+    log_square = LOG_LOW if square < _LOW_FACTOR else min(math.log(square), LOG_HIGH)
+    log_var = base["log_var"]
+    w = (log_square - base["log_mean"]) / math.sqrt(log_var)
+    w = CLIP if w > CLIP else -CLIP if w < -CLIP else w
+
+    band = dead_band(base, minimum_effect, weight)
+    proxy = variance_proxy(base)
+    quiet = 2.0 / math.sqrt(min(base["n"], MEMORY))
+    logs, starts, sums, count = stat["logs"], stat["starts"], stat["sums"], stat["count"]
+    focus.push(starts[0], count, sums[0], step)
+    focus.push(starts[1], count, -sums[1], step)
+    focus.push(starts[2], count, sums[2], step)
+    focus.push(starts[3], count, -sums[2], step)
+    sums[0] += z_up
+    sums[1] += z_down
+    sums[2] += w
+    stat["count"] = count + 1
+    if square > SHARP * SHARP:
+        stat["sharp"] = count
+    top = max(
+        eprocess.update(logs[0], z_up - band, proxy),
+        eprocess.update(logs[1], -z_down - band, proxy),
+        eprocess.update(logs[2], w - quiet, 1.1),
+        eprocess.update(logs[3], -w - quiet, 1.3),
+    )
+    # The exact mean is needed near the thresholds only; the largest component is never far below it.
+    if top > half - 4.0:
+        log_sr = eprocess.total(*logs) - math.log(4.0 * len(eprocess.SHIFTS))
+    else:
+        log_sr = top - math.log(4.0 * len(eprocess.SHIFTS))
+    stat["log_sr"] = log_sr
+
+    if log_sr > half:
+        if frozen is None:
+            stat["frozen"] = [1, level, ahead + slope, slope, weight]
+        else:
+            frozen[0] += 1
+            frozen[3] = slope * (1.0 - 2.0 / weight if weight > 4.0 else 0.5)
+            frozen[2] = ahead + slope
+        return log_sr
+    if frozen is not None:
+        trend.skip(base["line"], frozen[0])
+        stat["frozen"] = None
+
+    n = base["n"] = base["n"] + 1.0
+    memory = n if n < MEMORY else MEMORY
+    spread = sigma / math.sqrt(1.0 - phi * phi)
+    reach = 4.0 * spread
+    middle = 0.5 * (level + ahead)
+    low, high = min(level, ahead) - reach, max(level, ahead) + reach
+    trend.update(base["line"], low if x < low else high if x > high else x, min(TREND_MEMORY, max(SHORTEST, SHARE * n)))
+    if not missing:
+        reach = 3.0 * spread
+        now, then = 0.5 * (over + under), 0.5 * (before[0] + before[1])
+        now = reach if now > reach else -reach if now < -reach else now
+        then = reach if then > reach else -reach if then < -reach else then
+        pairs = autoregression.update(base["pairs"], then, now, MEMORY)
+        base["phi"] = phi = autoregression.cautious(autoregression.value(pairs), pairs[0])
+        base["raw"] = scale.track(base["raw"], u * unit, memory)
+        base["sigma"] = floored(base["raw"], phi, minimum_effect, state["origin"] + middle)
+    gain = 1.0 / memory
+    z = CLIP if u > CLIP else -CLIP if u < -CLIP else u
+    base["centre"] = centre + gain * (z - centre)
+    base["square"] += gain * ((z - centre) ** 2 - base["square"])
+    difference = log_square - base["log_mean"]
+    base["log_mean"] += gain * difference
+    base["log_var"] = max(log_var + gain * (difference * difference - log_var), 1.0)
+    return log_sr
+
+
+def let_pass(state: dict[str, Any], readings: int) -> None:
+    """Move the expected band over readings that are not there."""
+    frozen = state["stat"]["frozen"]
+    if frozen is None:
+        trend.skip(state["base"]["line"], readings)
+    else:
+        frozen[0] += readings
+        frozen[2] += frozen[3] * readings
