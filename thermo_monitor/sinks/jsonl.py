@@ -46,15 +46,10 @@ class JsonlSink:
         self._max_frames = max_frames
         self._thinning: dict[str, Thinning] = {}
         self._torn = False
+        self._begun = False
         if max_frames is not None:
             Thinning(max_frames)  # refuses a capacity that makes no sense
         self._fd: int | None = _open(self.path)
-        size = os.fstat(self._fd).st_size
-        if size:
-            with self.path.open("rb") as file:
-                file.seek(-1, os.SEEK_END)
-                self._torn = file.read(1) != b"\n"
-        self._line({"type": "run", "schema": SCHEMA, "wall": time.time(), "resumed": size > 0})
 
     def write(self, tick: Tick) -> None:
         """One line for the readings, one for each frame; an empty tick leaves nothing."""
@@ -87,11 +82,22 @@ class JsonlSink:
     def _write(self, line: str) -> None:
         if self._fd is None:
             raise ValueError(f"{self.path} is closed")
+        if not self._begun:  # not before: a process of another rank may hold a sink and never use it
+            self._begun = True
+            self._begin(self._fd)
         data = (("\n" if self._torn else "") + line + "\n").encode()
         written = os.write(self._fd, data)
         self._torn = written < len(data)
         if self._torn:  # a full disk takes a part and says nothing
             raise OSError(errno.ENOSPC, f"only {written} of {len(data)} bytes were written", str(self.path))
+
+    def _begin(self, fd: int) -> None:
+        size = os.fstat(fd).st_size
+        if size:
+            with self.path.open("rb") as file:
+                file.seek(-1, os.SEEK_END)
+                self._torn = file.read(1) != b"\n"
+        self._line({"type": "run", "schema": SCHEMA, "wall": time.time(), "resumed": size > 0})
 
 
 @dataclass(slots=True)
