@@ -44,7 +44,7 @@ def stored(quantity: str, values: NDArray[np.floating]) -> NDArray[np.float16]:
     NaN stays NaN, and so becomes what has no logarithm; larger numbers than a float16 holds become its largest one.
     """
     grid = np.asarray(values, np.float64)
-    grid = grid.reshape(len(grid), -1) if grid.ndim else grid.reshape(1, 1)
+    grid = grid[:, None] if grid.ndim == 1 else grid
     if is_log(quantity):
         with np.errstate(all="ignore"):
             grid = np.where(grid > 0, np.log10(grid), np.nan)
@@ -95,7 +95,7 @@ def grid(tag: str, values: NDArray[np.float16], metadata: SummaryMetadata) -> Su
 
 def strings(tag: str, texts: Sequence[str], metadata: SummaryMetadata) -> Summary.Value:
     """A vector of texts."""
-    data = [t.encode() for t in texts]
+    data = [t.encode("utf-8", "replace") for t in texts]
     tensor = TensorProto(dtype=DT_STRING, tensor_shape=_shape((len(data),)), string_val=data)
     return Summary.Value(tag=tag, tensor=tensor, metadata=metadata)
 

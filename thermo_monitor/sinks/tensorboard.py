@@ -121,9 +121,10 @@ class TensorBoardSink:
             return
         self._closed = True
         try:
-            if self._writer.is_open and (self._newest or self._shifts != self._shown):
-                step = self._free_step(self._step, [self._regime_tag, *self._picture_tags()])
-                self._send(self._regime(step) + self._pictures(step), step, 0.0)
+            if self._writer.is_open:
+                changed = self._shifts != self._shown
+                step = self._free_step(self._step, [*self._picture_tags(), *([self._regime_tag] if changed else [])])
+                self._send((self._regime(step) if changed else []) + self._pictures(step), step, 0.0)
         finally:
             self._writer.close()
 
@@ -186,6 +187,8 @@ class TensorBoardSink:
         from thermo_monitor.sinks import summaries
 
         quantity, tag = frame.quantity, f"heads/{frame.quantity}"
+        if not frame.values.size:
+            return []
         values = summaries.stored(quantity, frame.values)
         self._newest[quantity] = values
         finite = values[np.isfinite(values)]
