@@ -1,0 +1,240 @@
+"""Curves, heads and events for TensorBoard, with or without our own tab."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thermo_monitor.records import Event, Reading
+from thermo_monitor.sinks.advice import is_noteworthy, markdown
+from thermo_monitor.sinks.base import Frame, Tick
+from thermo_monitor.sinks.thinning import Thinning
+from thermo_monitor.sinks.writers import GivenWriter, OwnWriter, Writer
+
+if TYPE_CHECKING:
+    from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+
+_RECENT = 32  # events that each vector and each table repeat: a loader may drop all samples of a tag but the last
+
+
+class TensorBoardSink:
+    """Writes to an event file, in one process: the caller sees to it that other ranks do not.
+
+    Tags, for S scalar quantities and F quantities with frames: ``S + 2 F + 3``, plus S per layer asked for. With the
+    default preset these are fewer than 40.
+
+    ====================================  ========================================================  ===================
+    tag                                   holds                                                     written
+    ====================================  ========================================================  ===================
+    ``thermo/<family>/<key>``             a number of the whole model                               each tick
+    ``thermo/<family>/<key>/L<ll>``       a number of a layer that was asked for                    each tick
+    ``thermo/detect/regime``              number of shifts so far that nobody had scheduled         each tick, at close
+    ``heads/<family>/<key>``              float16 [L, H], the decimal logarithm on a log scale      ticks, thinned
+    ``thermo/heads/<family>/<key>``       the same as a picture                                     event, close
+    ``events``                            the last 32 events as JSON                                event
+    ``thermo/events``                     the noteworthy ones of them as a table with advice        event
+    ====================================  ========================================================  ===================
+
+    The steps of a tag always rise, since a loader takes a lower step for a restart and drops what came after it. What
+    is late gets the step of its writing, and what has no room any more (a second number for a tag at a step) is left
+    out. A NaN is left out too: its place in the curve is a gap.
+
+    Args:
+        log_dir: directory of the run, for an event file of our own.
+        writer: instead, a ``SummaryWriter`` of torch or tensorboardX, or a function that returns it. Take this one
+            where the run has a writer already: two event files in a directory can hide one another. Its queue is its
+            own: the ten places that torch gives it make training wait for a slow disk, ``max_queue=10_000`` does not.
+        layers: layers that get scalars of their own, by index. Where a layer has no reading of its own, its value is
+            the mean over the heads that were measured.
+        namespace: first part of the tags.
+        max_frames: frames of a quantity on the present grid, see :class:`~thermo_monitor.sinks.thinning.Thinning`.
+
+    Raises:
+        ValueError: neither or both of `log_dir` and `writer`, or a place that cannot be written.
+    """
+
+    def __init__(
+        self,
+        log_dir: str | os.PathLike[str] | None = None,
+        writer: Any = None,
+        layers: Iterable[int] = (),
+        namespace: str = "thermo",
+        *,
+        max_frames: int = 500,
+    ) -> None:
+        if (log_dir is None) == (writer is None):
+            raise ValueError("give exactly one of log_dir and writer: a run has one event file at a time")
+        if not namespace.strip("/"):
+            raise ValueError(f"namespace is {namespace!r}; give a word such as 'thermo', so that tags do not collide")
+        Thinning(max_frames)  # refuses a capacity that makes no sense
+        self._writer: Writer = OwnWriter(log_dir) if log_dir is not None else GivenWriter(writer)
+        self._layers = tuple(sorted({int(n) for n in layers}))
+        self._namespace = namespace.strip("/")
+        self._regime_tag = f"{self._namespace}/detect/regime"
+        self._max_frames = max_frames
+        self._step = 0  # of the last tick
+        self._last: dict[str, int] = {}  # by tag: step that was written last
+        self._recent: deque[Event] = deque(maxlen=_RECENT)
+        self._noteworthy: deque[Event] = deque(maxlen=_RECENT)
+        self._shifts = 0
+        self._shown = 0  # number of shifts that the curve ends with
+        self._thinning: dict[str, Thinning] = {}
+        self._limits: dict[str, tuple[float, float]] = {}  # by quantity: least and largest value of all frames
+        self._newest: dict[str, NDArray[np.float16]] = {}  # by quantity: frame that no picture shows yet
+        self._metadata: dict[str, SummaryMetadata] = {}
+        self._described: set[str] = set()
+        self._closed = False
+
+    def write(self, tick: Tick) -> None:
+        """All numbers and frames of a step, as one record."""
+        self._step = max(self._step, tick.step)
+        values = self._scalars(tick) + [v for f in tick.frames for v in self._frame(f, tick.step)]
+        if values:
+            self._send(values + self._regime(tick.step), tick.step, tick.wall)
+
+    def event(self, event: Event) -> None:
+        """The events again with the new one, and what the heads look like; all of it is in the file on return."""
+        from thermo_monitor.sinks import summaries
+
+        self._recent.append(event)
+        self._shifts += event.kind == "shift" and event.phase != "scheduled"
+        step = self._free_step(max(event.step, self._step), ["events", *self._picture_tags()])
+        self._last["events"] = step
+        texts = [e.to_json() for e in self._recent]
+        values = [summaries.strings("events", texts, summaries.events_metadata())]
+        if is_noteworthy(event):
+            self._noteworthy.append(event)
+            table = markdown(self._noteworthy)
+            values.append(summaries.strings(f"{self._namespace}/events", [table], summaries.text_metadata()))
+        self._send(values + self._pictures(step), step, event.wall)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """The last frames as pictures, and everything into the file; a writer that was given stays open."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self._writer.is_open:
+                changed = self._shifts != self._shown
+                step = self._free_step(self._step, [*self._picture_tags(), *([self._regime_tag] if changed else [])])
+                self._send((self._regime(step) if changed else []) + self._pictures(step), step, 0.0)
+        finally:
+            self._writer.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run has to know, as plain JSON: events to repeat, counts, steps."""
+        return {
+            "schema": 1,
+            "step": self._step,
+            "recent": [json.loads(e.to_json()) for e in self._recent],
+            "noteworthy": [json.loads(e.to_json()) for e in self._noteworthy],
+            "shifts": self._shifts,
+            "last": dict(self._last),
+            "thinning": {q: t.state_dict() for q, t in self._thinning.items()},
+            "limits": {q: list(limits) for q, limits in self._limits.items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where :meth:`state_dict` was taken; steps written after it will be written again."""
+        self._step = int(state["step"])
+        self._recent = deque((Event.from_json(json.dumps(e)) for e in state["recent"]), _RECENT)
+        self._noteworthy = deque((Event.from_json(json.dumps(e)) for e in state["noteworthy"]), _RECENT)
+        self._shifts = self._shown = int(state["shifts"])
+        self._last = {str(tag): int(step) for tag, step in state["last"].items()}
+        self._limits = {q: (float(low), float(high)) for q, (low, high) in state["limits"].items()}
+        self._newest = {}
+        self._thinning = {q: Thinning(self._max_frames) for q in state["thinning"]}
+        for quantity, thinning in self._thinning.items():
+            thinning.load_state_dict(state["thinning"][quantity])
+
+    def _scalars(self, tick: Tick) -> list[Summary.Value]:
+        freshest: dict[tuple[str, int | None], Reading] = {}
+        for r in tick.readings:
+            if r.head is None and (r.layer is None or r.layer in self._layers):
+                known = freshest.get((r.quantity, r.layer))
+                if known is None or known.step <= r.step:
+                    freshest[r.quantity, r.layer] = r
+        numbers = {key: float(r.value) for key, r in freshest.items()}
+        for frame in tick.frames:
+            for index in self._layers:
+                if (frame.quantity, index) not in numbers and 0 <= index < len(frame.values):
+                    row = np.atleast_1d(frame.values[index])
+                    row = row[np.isfinite(row)]
+                    numbers[frame.quantity, index] = float(row.mean()) if row.size else float("nan")
+        values: list[Summary.Value] = []
+        for (quantity, layer), number in numbers.items():
+            tag = f"{self._namespace}/{quantity}" + ("" if layer is None else f"/L{layer:02d}")
+            values += self._scalar(tag, quantity, number, tick.step)
+        return values
+
+    def _scalar(self, tag: str, quantity: str, value: float, step: int) -> list[Summary.Value]:
+        from thermo_monitor.sinks import summaries
+
+        if np.isnan(value) or not self._rises(tag, step):
+            return []
+        description = "" if tag in self._described else summaries.describe(quantity)
+        self._described.add(tag)
+        return [summaries.scalar(tag, value, description)]
+
+    def _frame(self, frame: Frame, step: int) -> list[Summary.Value]:
+        from thermo_monitor.sinks import summaries
+
+        quantity, tag = frame.quantity, f"heads/{frame.quantity}"
+        if not frame.values.size:
+            return []
+        values = summaries.stored(quantity, frame.values)
+        self._newest[quantity] = values
+        finite = values[np.isfinite(values)]
+        if finite.size:
+            low, high = self._limits.get(quantity, (np.inf, -np.inf))
+            self._limits[quantity] = (min(low, float(finite.min())), max(high, float(finite.max())))
+        if quantity not in self._thinning:
+            self._thinning[quantity] = Thinning(self._max_frames)
+        if quantity not in self._metadata:
+            self._metadata[quantity] = summaries.heads_metadata(quantity, frame.layers)
+        if not self._thinning[quantity].admit() or not self._rises(tag, step):
+            return []
+        return [summaries.grid(tag, values, self._metadata[quantity])]
+
+    def _regime(self, step: int) -> list[Summary.Value]:
+        self._shown = self._shifts
+        return self._scalar(self._regime_tag, "", self._shifts, step)
+
+    def _picture_tags(self) -> list[str]:
+        return [f"{self._namespace}/heads/{quantity}" for quantity in self._newest]
+
+    def _pictures(self, step: int) -> list[Summary.Value]:
+        """Frames that came since the last pictures; colours mean the same as before until a frame exceeds them."""
+        from thermo_monitor.sinks import summaries
+
+        newest, self._newest = self._newest, {}
+        values = []
+        for quantity, grid in newest.items():
+            tag = f"{self._namespace}/heads/{quantity}"
+            if grid.size and self._rises(tag, step):
+                values.append(summaries.picture(tag, quantity, grid, self._limits.get(quantity, (0.0, 0.0))))
+        return values
+
+    def _free_step(self, wanted: int, tags: Iterable[str]) -> int:
+        """The first step from `wanted` on that none of the tags has reached."""
+        return max([wanted, *(self._last.get(tag, -1) + 1 for tag in tags)])
+
+    def _rises(self, tag: str, step: int) -> bool:
+        """Whether a tag may be written at a step; then it counts as written."""
+        if step <= self._last.get(tag, -1):
+            return False
+        self._last[tag] = step
+        return True
+
+    def _send(self, values: list[Summary.Value], step: int, wall: float) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        if values:
+            self._writer.add(Summary(value=values), step, wall)
