@@ -86,7 +86,8 @@ class RunDetector:
             self._states[key] = self._detectors[key].declare(state, step, reason)
 
     def _late(self, key: str, step: int) -> list[Event]:
-        events = self._detectors[key].late(self._states[key])
+        late = getattr(self._detectors[key], "late", None)
+        events = late(self._states[key]) if late else []
         return [replace(event, quantity=key, step=step) for event in events]
 
     def _typed(self, found: list[Event]) -> list[Event]:

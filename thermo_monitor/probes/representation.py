@@ -83,12 +83,13 @@ class _RepresentationListener(Listener):
         self._heard: tuple[int, list[Tensor]] | None = None
         self._handle: RemovableHandle | None = None
         self.module = options.module or last_block(run.model)
-        modules = dict(run.model.named_modules())
-        if options.module and options.module not in modules:
-            near = ", ".join(list(modules)[1:9])
-            raise ValueError(f"the model has no module {options.module!r}; it has {near}, ...")
         if self.module is not None:
-            self._handle = modules[self.module].register_forward_hook(self._hook)
+            try:
+                block = run.model.get_submodule(self.module)
+            except AttributeError:
+                near = ", ".join([name for name, _ in run.model.named_modules()][1:9])
+                raise ValueError(f"the model has no module {self.module!r}; it has {near}, ...") from None
+            self._handle = block.register_forward_hook(self._hook)
         run.hub.on_representation.append(self._hear)
 
     def _hook(self, module: nn.Module, args: Any, output: Any) -> None:

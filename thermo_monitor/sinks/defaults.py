@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from thermo_monitor.guard import tell
 from thermo_monitor.sinks.base import Sink
 
 JSONL = "thermo.jsonl"
@@ -27,4 +30,31 @@ def default_sinks(log_dir: str | Path | None, layers: Sequence[int] = ()) -> lis
         jsonl = JsonlSink(directory / JSONL)  # says what is wrong when the directory cannot be written
         taken = any(directory.glob("events.out.tfevents.*"))
         sinks += [jsonl, TensorBoardSink(log_dir=directory / "thermo" if taken else directory, layers=layers)]
+    return sinks
+
+
+def logger_sinks(trainer: Any, layers: Sequence[int] = ()) -> list[Sink]:
+    """Destinations from a Lightning trainer: its own loggers, the terminal, and JSON lines beside the loggers' files.
+
+    Only rank zero writes; elsewhere there are none.
+    """
+    from thermo_monitor.sinks.console import ConsoleSink
+    from thermo_monitor.sinks.jsonl import JsonlSink
+    from thermo_monitor.sinks.metrics import MetricsSink
+    from thermo_monitor.sinks.tensorboard import TensorBoardSink
+
+    if not trainer.is_global_zero:
+        return []
+    sinks: list[Sink] = [ConsoleSink()]
+    for logger in trainer.loggers:
+        if type(logger).__name__ == "TensorBoardLogger":
+            sinks.append(TensorBoardSink(writer=lambda logger=logger: logger.experiment, layers=layers))
+        else:
+            sinks.append(MetricsSink(logger.log_metrics))
+    if not trainer.loggers:
+        tell(
+            "the trainer has no logger, so there is no TensorBoard to write to; readings and events go to "
+            f"{os.path.join(trainer.default_root_dir, JSONL)}"
+        )
+    sinks.append(JsonlSink(Path(trainer.log_dir or trainer.default_root_dir) / JSONL))
     return sinks

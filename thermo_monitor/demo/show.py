@@ -1,0 +1,46 @@
+"""Runs the demo and shows what was found: a table in the terminal, a picture, and the way to TensorBoard."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from thermo_monitor import report
+from thermo_monitor.demo.run import DemoRun, train
+
+RUNS = {"grokking": 3.0, "control": 0.0}  # name of the run and its weight decay
+
+
+def run(directory: Path, steps: int, seed: int, progress: bool) -> dict[str, DemoRun]:
+    """Train both runs, print their events, write ``report.png``."""
+    console = Console()
+    started = time.perf_counter()
+    runs = {}
+    for name, weight_decay in RUNS.items():
+        shutil.rmtree(directory / name, ignore_errors=True)  # one run a folder: an older one would be continued
+        console.print(f"\n[bold]{name}[/bold]: weight decay {weight_decay:g}, {steps} steps")
+        runs[name] = train(name, directory, weight_decay=weight_decay, steps=steps, seed=seed, progress=progress)
+    for name, result in runs.items():
+        console.print(_table(name, result))
+    picture = directory / "report.png"
+    report.draw(runs, picture)
+    console.print(f"Took {time.perf_counter() - started:.0f} s. Picture: {picture}")
+    console.print(f"To look at the curves:  tensorboard --logdir {directory}   and open http://localhost:6006")
+    return runs
+
+
+def _table(name: str, result: DemoRun) -> Table:
+    """The events that are not another side of one that is listed, with the accuracies that the monitor never saw."""
+    table = Table(title=f"Events of the run '{name}'", title_justify="left")
+    for column in ("onset", "confirmed", "kind", "phase", "what happened", "train acc.", "held-out acc."):
+        table.add_column(column, justify="right" if column in ("onset", "confirmed") else "left")
+    for event in result.events:
+        if "part_of" in event.details:
+            continue
+        accuracies = [f"{result.accuracy(f'{which} accuracy', event.step):.2f}" for which in ("train", "held_out")]
+        table.add_row(str(event.onset), str(event.step), event.kind, event.phase, event.message, *accuracies)
+    return table
