@@ -31,7 +31,7 @@ _DEVICE_BLOCK = 1 << 26
 """Numbers that are worked on at once: on the host what the cache holds, on a device what its memory can spare."""
 
 _TABLE = 4096
-_LARGEST_TABLE = 1 << 20
+_LARGEST_TABLE = 1 << 17
 _BISECTIONS = 48
 
 
@@ -123,6 +123,7 @@ def row_statistics(z: Tensor, mask: Tensor | None = None) -> RowStatistics:
     if present is not None:
         centred = centred * present
     variance = (centred * centred).sum(dim) / n
+    plain = torch.where(plain.isfinite(), plain, math.nan)
     log_total = total.log()
     entropy = log_total - mean
 
@@ -452,8 +453,8 @@ def specific_heat_bound(n: Tensor, largest: int | None = None) -> Tensor:
 
     Args:
         n: [...] numbers of states, whole numbers in any dtype.
-        largest: an upper limit of n, if one is known: up to about a million the values then come from a table
-            that is made once per device, which spares the search for the root for n > 4096.
+        largest: an upper limit of n, if one is known: up to 131072 the values then come from a table that is
+            made once per device, which spares the search for the root for n > 4096.
 
     Returns:
         [...] in the dtype of n, or float32 if n holds integers; 0 for n = 1, NaN for n = 0.

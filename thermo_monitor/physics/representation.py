@@ -203,7 +203,8 @@ def effective_rank(lam: Tensor) -> Tensor:
         >>> round(effective_rank(torch.tensor([0.5, 0.25, 0.125, 0.125], dtype=torch.float64)).item(), 6)
         3.363586
     """
-    return torch.special.entr(lam).sum(-1).exp()
+    entropy: Tensor = torch.special.entr(lam).sum(-1)
+    return entropy.exp()
 
 
 def participation_ratio(lam: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Tests. They mirror the package; ``reference`` holds slow, obvious versions of the formulas."""
