@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from thermo_monitor.detect.baseline import LOG_HIGH, LOG_LOW, Baseline, long_run
+from thermo_monitor.detect.baseline import Baseline, log_bounds, long_run
 from thermo_monitor.detect.watch import expected
 from thermo_monitor.streaming import scale
 
@@ -38,8 +38,8 @@ class Verdict(NamedTuple):
     away: float
 
 
-def begin(values: list[float], steps: list[int], before: float) -> Follow:
-    """Follow a change whose readings so far, from the onset on, are given."""
+def begin(values: list[float], steps: list[int], before: float, band: tuple[float, float]) -> Follow:
+    """Follow a change whose readings so far, from the onset on, are given, and the band that they are measured from."""
     follow: Follow = {
         "before": before,
         "peak": 0.0,
@@ -52,15 +52,15 @@ def begin(values: list[float], steps: list[int], before: float) -> Follow:
         "last": None,
     }
     for x, step in zip(values, steps, strict=True):
-        _extend(follow, x, step)
+        _extend(follow, x, step, *band)
     return follow
 
 
-def read(state: dict[str, Any], follow: Follow, x: float, step: int) -> None:
+def read(state: dict[str, Any], follow: Follow, x: float, step: int, minimum_effect: float) -> None:
     """One more reading of the trail, in place."""
     follow["elapsed"] += 1
-    _extend(follow, x, step)
     low, high, _, _ = expected(state)
+    _extend(follow, x, step, low, high)
     frozen = state["stat"]["frozen"]
     frozen[0] += 1
     frozen[3] *= 1.0 - 2.0 / frozen[4] if frozen[4] > 4.0 else 0.5
@@ -70,14 +70,15 @@ def read(state: dict[str, Any], follow: Follow, x: float, step: int) -> None:
     last = follow["last"]
     if last is not None:
         u = (residual - base["phi"] * last) / base["sigma"]
-        square = min(u * u, 1e300)
-        follow["logs"].append(LOG_LOW if square < math.exp(LOG_LOW) else min(math.log(square), LOG_HIGH))
+        log_low, log_high = log_bounds(base["sigma"], minimum_effect)
+        square = u * u
+        follow["logs"].append(min(max(math.log(square), log_low), log_high) if square > 0.0 else log_low)
         del follow["logs"][:-TRAIL]
     follow["last"] = residual
 
 
-def _extend(follow: Follow, x: float, step: int) -> None:
-    deviation = x - follow["before"]
+def _extend(follow: Follow, x: float, step: int, low: float, high: float) -> None:
+    deviation = x - high if x > high else x - low if x < low else 0.0
     if abs(deviation) > abs(follow["peak"]):
         follow["peak"] = deviation
     part = follow["part"]
@@ -129,7 +130,7 @@ def judge(state: dict[str, Any], follow: Follow, wait: int, minimum_effect: floa
     spread, dependence = long_run(base)
     spread = max(spread, scale.mad(window))
     error = 1.25 * spread * math.sqrt(dependence / (window.size * follow["size"]))
-    noisy = base["raw"] >= (1.0 - base["phi"]) * minimum_effect
+    noisy = base["noise"] >= (1.0 - base["phi"]) * minimum_effect
     bar = max(minimum_effect, 4.0 * error, 0.2 * abs(follow["peak"]) if noisy else 0.0, 2.0 * base["sigma"] if noisy else 0.0)
 
     logs = np.array(follow["logs"][-max(wait // 2, 10) :])
@@ -137,9 +138,11 @@ def judge(state: dict[str, Any], follow: Follow, wait: int, minimum_effect: floa
     ratio = math.exp(0.5 * moved)
     if abs(away) > bar and abs(after - follow["before"]) >= minimum_effect:
         return Verdict("shift", after, width(follow, after), ratio, away)
-    if abs(moved) > max(0.5, 5.0 * math.sqrt(base["log_var"] / max(logs.size, 1))):
+    now = scale.mad(np.diff(np.array(state["values"][-wait:]), 2)) / math.sqrt(2.0 * (1.0 - base["phi"]) * (3.0 - base["phi"]))
+    visible = max(now, long_run(base)[0]) >= 0.5 * minimum_effect
+    if visible and abs(moved) > max(0.5, 5.0 * math.sqrt(base["log_var"] / max(logs.size, 1))):
         return Verdict("variance", after, math.nan, ratio, away)
-    peak = abs(follow["peak"]) > max(3.0 * spread, minimum_effect)
+    peak = abs(follow["peak"]) > max(3.0 * spread, minimum_effect, 2.0 * abs(away))
     return Verdict("excursion" if peak else "none", after, math.nan, ratio, away)
 
 
@@ -157,3 +160,16 @@ def width(follow: Follow, after: float) -> float:
     crossing = np.flatnonzero(smooth[first:] >= 0.95)
     last = first + int(crossing[0]) if crossing.size else (int(late[-1]) if late.size else first)
     return float(max(last - first, 0) * follow["size"] + follow["size"])
+
+
+def line(values: list[float]) -> tuple[float, float]:
+    """Slope of the straight line through ``values``, and its height at the last of them.
+
+    Example:
+        >>> line([1.0, 3.0, 5.0])
+        (2.0, 5.0)
+    """
+    y = np.array(values)
+    time = np.arange(y.size) - (y.size - 1) / 2.0
+    slope = float(np.dot(time, y) / np.dot(time, time))
+    return slope, float(y.mean() + slope * time[-1])
