@@ -38,10 +38,19 @@ class Verdict(NamedTuple):
     away: float
 
 
-def begin(values: list[float], steps: list[int], before: float, band: tuple[float, float]) -> Follow:
-    """Follow a change whose readings so far, from the onset on, are given, and the band that they are measured from."""
+def begin(values: list[float], steps: list[int], before: float, slope: float, band: tuple[float, float]) -> Follow:
+    """Follow a change whose readings so far, from the onset on, are given.
+
+    Args:
+        values: those readings.
+        steps: their steps.
+        before: level before the onset.
+        slope: trend before the onset, per reading; a level that goes on moving so has settled.
+        band: lower and upper edge that the peak is measured from.
+    """
     follow: Follow = {
         "before": before,
+        "slope": slope,
         "peak": 0.0,
         "elapsed": 0,
         "size": 1,
@@ -96,24 +105,30 @@ def _extend(follow: Follow, x: float, step: int, low: float, high: float) -> Non
             follow["size"] *= 2
 
 
-def tail(follow: Follow, wait: int) -> NDArray[np.float64]:
-    """The last third of the trail, and at least ``wait / 2`` readings where there are as many."""
+def tail(follow: Follow, least: int) -> NDArray[np.float64]:
+    """The last third of the trail, and at least ``least`` readings where there are as many."""
     blocks = np.array(follow["blocks"])
-    count = max(len(blocks) // 3, min(math.ceil(wait / 2 / follow["size"]), len(blocks)), min(4, len(blocks)))
+    count = max(len(blocks) // 3, min(math.ceil(least / follow["size"]), len(blocks)), min(4, len(blocks)))
     return blocks[len(blocks) - count :]
 
 
 def settled(base: Baseline, follow: Follow, wait: int, minimum_effect: float) -> bool:
     """Whether the level has stopped moving: the halves of the tail differ by less than noise, effect and way allow."""
-    window = tail(follow, wait)
+    window = tail(follow, follow["least"])
     if window.size < 4:
         return False
     half = window.size // 2
     first, second = float(np.median(window[:half])), float(np.median(window[half:]))
+    trend = follow["slope"] * half * follow["size"]
+    moved = second - first
+    moved -= min(max(moved, min(trend, 0.0)), max(trend, 0.0))
     spread, dependence = long_run(base)
     noise = spread * math.sqrt(2.0 * dependence / (half * follow["size"]))
     way = abs(second - follow["before"])
-    return abs(second - first) <= max(2.0 * noise, minimum_effect / 3.0, 0.08 * way)
+    if abs(moved) <= max(2.0 * noise, minimum_effect / 3.0, 0.08 * way, 0.05 * abs(follow["peak"])):
+        return True
+    # A spike whose tail is long: what is left after four waits is judged as it is.
+    return follow["elapsed"] > 4 * wait and way < 0.5 * abs(follow["peak"])
 
 
 def judge(state: dict[str, Any], follow: Follow, wait: int, minimum_effect: float) -> Verdict:
@@ -123,7 +138,7 @@ def judge(state: dict[str, Any], follow: Follow, wait: int, minimum_effect: floa
     scale, by a fifth of the peak; a remainder smaller than that is left to the statistic, which starts again.
     """
     base = state["base"]
-    window = tail(follow, wait)
+    window = tail(follow, follow["least"])
     after = float(np.median(window))
     low, high, _, _ = expected(state)
     away = after - high if after > high else after - low if after < low else 0.0

@@ -218,6 +218,7 @@ class OnlineDetector:
         stat["frozen"] = stat["frozen"] or self._freeze(state)
         earlier = values[max(0, since - (30 if noisy else self._wait // 2)) : since]
         before = float(np.median(earlier)) if len(earlier) >= 5 else 0.5 * (edge_low + edge_high)
+        slope = 0.0
         if not noisy and len(earlier) >= 5:
             # Hardly any noise: the line through the last readings before the onset is known better than the band.
             # Only as far as the long trend agrees with its slope does it go on.
@@ -226,9 +227,10 @@ class OnlineDetector:
             slope = math.copysign(min(abs(slope), abs(trend)), slope) if slope * trend > 0 else 0.0
             stat["frozen"] = [0, before, before + slope * (len(values) - since), slope, 4.0 * self._wait]
         edge_low, edge_high, _, _ = watch.expected(state)
-        track = follow.begin(values[since:], steps[since:], before, (edge_low, edge_high))
+        track = follow.begin(values[since:], steps[since:], before, 0.0 if noisy else slope, (edge_low, edge_high))
         track.update(
             {
+                "least": self._wait // 2 if noisy else self._wait,
                 "onset": onset,
                 "low": low,
                 "high": high,
@@ -282,7 +284,7 @@ class OnlineDetector:
     def _latest(self, state: State) -> np.ndarray[Any, np.dtype[np.float64]]:
         """The readings to learn the new level from: the tail of the trail."""
         track = state["follow"]
-        count = len(follow.tail(track, self._wait)) * track["size"]
+        count = len(follow.tail(track, track["least"])) * track["size"]
         return np.array(state["values"][-max(count, 10) :])
 
     @staticmethod
