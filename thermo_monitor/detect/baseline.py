@@ -60,19 +60,24 @@ def estimate(
         sigma_raw = float(np.std(u))
     # A median of few deviations is low half of the time, and a scale too small costs false alarms.
     sigma_raw *= 1.0 + 0.5 / math.sqrt(n)
-    sigma = floored(sigma_raw, phi, minimum_effect, magnitude)
+    rough = scale.mad(np.diff(values, 2)) * (1.0 + 0.5 / math.sqrt(n))
+    noise = max(noise_of(sigma_raw, rough, phi, minimum_effect), 1e-300)
+    sigma = floored(noise, phi, minimum_effect, magnitude)
     spread = max(sigma / math.sqrt(1.0 - phi * phi), 1.4826 * float(np.median(np.abs(r))))
     fitted = trend.init()
     for i, x in enumerate(np.clip(values, line - 4.0 * spread, line + 4.0 * spread).tolist()):
         trend.update(fitted, x, max(SHORTEST, SHARE * (i + 1)))
     z = np.clip(u / sigma, -CLIP, CLIP)
-    w = np.clip(np.log(np.maximum((u / sigma) ** 2, math.exp(LOG_LOW))), LOG_LOW, LOG_HIGH)
+    bounds = log_bounds(sigma, minimum_effect)
+    w = np.clip(np.log(np.maximum((u / sigma) ** 2, math.exp(LOG_LOW))), *bounds)
     return {
         "n": float(n),
         "line": fitted,
         "pairs": autoregression.init(phi_raw, max(float(np.mean(np.clip(r, -3 * spread, 3 * spread) ** 2)), 1e-300), n_phi),
         "phi": phi,
         "raw": max(sigma_raw, 1e-300),
+        "rough": max(rough, 1e-300),
+        "noise": noise,
         "sigma": sigma,
         "centre": float(z.mean()),
         "square": float(np.mean((z - z.mean()) ** 2)),
@@ -81,27 +86,45 @@ def estimate(
     }
 
 
-def variance_proxy(base: Baseline) -> float:
+def noise_of(raw: float, rough: float, phi: float, minimum_effect: float) -> float:
+    """Size of the innovations that is noise and not the curve itself.
+
+    On a smooth curve the residuals of any line are bends and not noise. Second differences see noise only: those of an
+    AR(1) series have ``2 (1 - phi) (3 - phi)`` times its variance, and its innovations ``1 - phi^2``. Without a minimum
+    effect there is nothing that a bend could be compared with, and it counts as noise.
+    """
+    return raw if minimum_effect == 0.0 else min(raw, 1.1 * rough * math.sqrt((1.0 + phi) / (2.0 * (3.0 - phi))))
+
+
+def log_bounds(sigma: float, minimum_effect: float) -> tuple[float, float]:
+    """Bounds of ``log u^2 / sigma^2``: innovations below half the minimum effect are all alike."""
+    low = max(LOG_LOW, 2.0 * math.log(0.5 * minimum_effect / sigma)) if minimum_effect > 0.0 else LOG_LOW
+    return low, max(LOG_HIGH, low + LOG_HIGH)
+
+
+def noise_share(base: Baseline) -> float:
+    """How much of the scale of the test is noise; the rest is the floor that the minimum effect puts under it."""
+    return min(float(base["noise"] / base["sigma"]), 1.0)
+
+
+def variance_proxy(base: Baseline, share: float) -> float:
     """Variance of the clipped innovations, at least that of normal ones where noise and not the floor sets the scale."""
-    share = min(base["raw"] / base["sigma"], 1.0)
-    return max(share * share, 1.1 * base["square"], 0.05)
+    return max(share * share * max(1.0, 1.1 * base["square"]), 0.05)
 
 
-def dead_band(base: Baseline, minimum_effect: float, weight: float) -> float:
+def dead_band(base: Baseline, share: float, minimum_effect: float, weight: float) -> float:
     """How far the mean of the innovations may lie from zero without evidence, in their standard deviations.
 
     ``(1 - phi) minimum_effect / sigma + 2 / sqrt(weight)``: the minimum effect and twice the standard error of a level
     learned from ``weight`` readings; the second part shrinks with the noise where the floor sets the scale.
     """
-    sigma = base["sigma"]
-    share = min(base["raw"] / sigma, 1.0)
-    return (1.0 - base["phi"]) * minimum_effect / sigma + share * 2.0 / math.sqrt(weight)
+    return (1.0 - base["phi"]) * minimum_effect / base["sigma"] + share * 2.0 / math.sqrt(weight)
 
 
 def long_run(base: Baseline) -> tuple[float, float]:
     """Marginal standard deviation of the noise, and the number of readings that count as one independent one."""
     phi = base["phi"]
-    return base["raw"] / math.sqrt(1.0 - phi * phi), (1.0 + phi) / (1.0 - phi)
+    return base["noise"] / math.sqrt(1.0 - phi * phi), (1.0 + phi) / (1.0 - phi)
 
 
 def fresh_statistics() -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from thermo_monitor.detect.baseline import LOG_HIGH, LOG_LOW, Baseline, long_run
+from thermo_monitor.detect.baseline import Baseline, log_bounds, long_run
 from thermo_monitor.detect.watch import expected
 from thermo_monitor.streaming import scale
 
@@ -38,10 +38,19 @@ class Verdict(NamedTuple):
     away: float
 
 
-def begin(values: list[float], steps: list[int], before: float) -> Follow:
-    """Follow a change whose readings so far, from the onset on, are given."""
+def begin(values: list[float], steps: list[int], before: float, slope: float, band: tuple[float, float]) -> Follow:
+    """Follow a change whose readings so far, from the onset on, are given.
+
+    Args:
+        values: those readings.
+        steps: their steps.
+        before: level before the onset.
+        slope: trend before the onset, per reading; a level that goes on moving so has settled.
+        band: lower and upper edge that the peak is measured from.
+    """
     follow: Follow = {
         "before": before,
+        "slope": slope,
         "peak": 0.0,
         "elapsed": 0,
         "size": 1,
@@ -52,15 +61,15 @@ def begin(values: list[float], steps: list[int], before: float) -> Follow:
         "last": None,
     }
     for x, step in zip(values, steps, strict=True):
-        _extend(follow, x, step)
+        _extend(follow, x, step, *band)
     return follow
 
 
-def read(state: dict[str, Any], follow: Follow, x: float, step: int) -> None:
+def read(state: dict[str, Any], follow: Follow, x: float, step: int, minimum_effect: float) -> None:
     """One more reading of the trail, in place."""
     follow["elapsed"] += 1
-    _extend(follow, x, step)
     low, high, _, _ = expected(state)
+    _extend(follow, x, step, low, high)
     frozen = state["stat"]["frozen"]
     frozen[0] += 1
     frozen[3] *= 1.0 - 2.0 / frozen[4] if frozen[4] > 4.0 else 0.5
@@ -70,14 +79,15 @@ def read(state: dict[str, Any], follow: Follow, x: float, step: int) -> None:
     last = follow["last"]
     if last is not None:
         u = (residual - base["phi"] * last) / base["sigma"]
-        square = min(u * u, 1e300)
-        follow["logs"].append(LOG_LOW if square < math.exp(LOG_LOW) else min(math.log(square), LOG_HIGH))
+        log_low, log_high = log_bounds(base["sigma"], minimum_effect)
+        square = u * u
+        follow["logs"].append(min(max(math.log(square), log_low), log_high) if square > 0.0 else log_low)
         del follow["logs"][:-TRAIL]
     follow["last"] = residual
 
 
-def _extend(follow: Follow, x: float, step: int) -> None:
-    deviation = x - follow["before"]
+def _extend(follow: Follow, x: float, step: int, low: float, high: float) -> None:
+    deviation = x - high if x > high else x - low if x < low else 0.0
     if abs(deviation) > abs(follow["peak"]):
         follow["peak"] = deviation
     part = follow["part"]
@@ -95,24 +105,30 @@ def _extend(follow: Follow, x: float, step: int) -> None:
             follow["size"] *= 2
 
 
-def tail(follow: Follow, wait: int) -> NDArray[np.float64]:
-    """The last third of the trail, and at least ``wait / 2`` readings where there are as many."""
+def tail(follow: Follow, least: int) -> NDArray[np.float64]:
+    """The last third of the trail, and at least ``least`` readings where there are as many."""
     blocks = np.array(follow["blocks"])
-    count = max(len(blocks) // 3, min(math.ceil(wait / 2 / follow["size"]), len(blocks)), min(4, len(blocks)))
+    count = max(len(blocks) // 3, min(math.ceil(least / follow["size"]), len(blocks)), min(4, len(blocks)))
     return blocks[len(blocks) - count :]
 
 
 def settled(base: Baseline, follow: Follow, wait: int, minimum_effect: float) -> bool:
     """Whether the level has stopped moving: the halves of the tail differ by less than noise, effect and way allow."""
-    window = tail(follow, wait)
+    window = tail(follow, follow["least"])
     if window.size < 4:
         return False
     half = window.size // 2
     first, second = float(np.median(window[:half])), float(np.median(window[half:]))
+    trend = follow["slope"] * half * follow["size"]
+    moved = second - first
+    moved -= min(max(moved, min(trend, 0.0)), max(trend, 0.0))
     spread, dependence = long_run(base)
     noise = spread * math.sqrt(2.0 * dependence / (half * follow["size"]))
     way = abs(second - follow["before"])
-    return abs(second - first) <= max(2.0 * noise, minimum_effect / 3.0, 0.08 * way)
+    if abs(moved) <= max(2.0 * noise, minimum_effect / 3.0, 0.08 * way, 0.05 * abs(follow["peak"])):
+        return True
+    # A spike whose tail is long: what is left after four waits is judged as it is.
+    return follow["elapsed"] > 4 * wait and way < 0.5 * abs(follow["peak"])
 
 
 def judge(state: dict[str, Any], follow: Follow, wait: int, minimum_effect: float) -> Verdict:
@@ -122,14 +138,14 @@ def judge(state: dict[str, Any], follow: Follow, wait: int, minimum_effect: floa
     scale, by a fifth of the peak; a remainder smaller than that is left to the statistic, which starts again.
     """
     base = state["base"]
-    window = tail(follow, wait)
+    window = tail(follow, follow["least"])
     after = float(np.median(window))
     low, high, _, _ = expected(state)
     away = after - high if after > high else after - low if after < low else 0.0
     spread, dependence = long_run(base)
     spread = max(spread, scale.mad(window))
     error = 1.25 * spread * math.sqrt(dependence / (window.size * follow["size"]))
-    noisy = base["raw"] >= (1.0 - base["phi"]) * minimum_effect
+    noisy = base["noise"] >= (1.0 - base["phi"]) * minimum_effect
     bar = max(minimum_effect, 4.0 * error, 0.2 * abs(follow["peak"]) if noisy else 0.0, 2.0 * base["sigma"] if noisy else 0.0)
 
     logs = np.array(follow["logs"][-max(wait // 2, 10) :])
@@ -137,9 +153,11 @@ def judge(state: dict[str, Any], follow: Follow, wait: int, minimum_effect: floa
     ratio = math.exp(0.5 * moved)
     if abs(away) > bar and abs(after - follow["before"]) >= minimum_effect:
         return Verdict("shift", after, width(follow, after), ratio, away)
-    if abs(moved) > max(0.5, 5.0 * math.sqrt(base["log_var"] / max(logs.size, 1))):
+    now = scale.mad(np.diff(np.array(state["values"][-wait:]), 2)) / math.sqrt(2.0 * (1.0 - base["phi"]) * (3.0 - base["phi"]))
+    visible = max(now, long_run(base)[0]) >= 0.5 * minimum_effect
+    if visible and abs(moved) > max(0.5, 5.0 * math.sqrt(base["log_var"] / max(logs.size, 1))):
         return Verdict("variance", after, math.nan, ratio, away)
-    peak = abs(follow["peak"]) > max(3.0 * spread, minimum_effect)
+    peak = abs(follow["peak"]) > max(3.0 * spread, minimum_effect, 2.0 * abs(away))
     return Verdict("excursion" if peak else "none", after, math.nan, ratio, away)
 
 
@@ -157,3 +175,16 @@ def width(follow: Follow, after: float) -> float:
     crossing = np.flatnonzero(smooth[first:] >= 0.95)
     last = first + int(crossing[0]) if crossing.size else (int(late[-1]) if late.size else first)
     return float(max(last - first, 0) * follow["size"] + follow["size"])
+
+
+def line(values: list[float]) -> tuple[float, float]:
+    """Slope of the straight line through ``values``, and its height at the last of them.
+
+    Example:
+        >>> line([1.0, 3.0, 5.0])
+        (2.0, 5.0)
+    """
+    y = np.array(values)
+    time = np.arange(y.size) - (y.size - 1) / 2.0
+    slope = float(np.dot(time, y) / np.dot(time, time))
+    return slope, float(y.mean() + slope * time[-1])

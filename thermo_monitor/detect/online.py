@@ -213,12 +213,24 @@ class OnlineDetector:
         values, steps = state["values"], state["steps"]
         since = next((i for i, s in enumerate(steps) if s >= onset), len(steps) - 1)
         edge_low, edge_high, _, _ = watch.expected(state)
-        earlier = values[max(0, since - 30) : since]
-        before = float(np.median(earlier)) if len(earlier) >= 5 else 0.5 * (edge_low + edge_high)
+        effect = self.minimum_effect / state["unit"]
+        noisy = base["noise"] >= (1.0 - base["phi"]) * effect
         stat["frozen"] = stat["frozen"] or self._freeze(state)
-        track = follow.begin(values[since:], steps[since:], before)
+        earlier = values[max(0, since - (30 if noisy else self._wait // 2)) : since]
+        before = float(np.median(earlier)) if len(earlier) >= 5 else 0.5 * (edge_low + edge_high)
+        slope = 0.0
+        if not noisy and len(earlier) >= 5:
+            # Hardly any noise: the line through the last readings before the onset is known better than the band.
+            # Only as far as the long trend agrees with its slope does it go on.
+            slope, before = follow.line(earlier)
+            trend = stat["frozen"][3]
+            slope = math.copysign(min(abs(slope), abs(trend)), slope) if slope * trend > 0 else 0.0
+            stat["frozen"] = [0, before, before + slope * (len(values) - since), slope, 4.0 * self._wait]
+        edge_low, edge_high, _, _ = watch.expected(state)
+        track = follow.begin(values[since:], steps[since:], before, 0.0 if noisy else slope, (edge_low, edge_high))
         track.update(
             {
+                "least": self._wait // 2 if noisy else self._wait,
                 "onset": onset,
                 "low": low,
                 "high": high,
@@ -229,8 +241,6 @@ class OnlineDetector:
             }
         )
         state["mode"], state["follow"] = "follow", track
-        effect = self.minimum_effect / state["unit"]
-        noisy = base["raw"] >= (1.0 - base["phi"]) * effect
         sharp = stat["count"] - stat["sharp"] <= watch.SHARP_FOR
         if strongest >= 2 or sharp or not noisy:
             return state, self._decide(state)
@@ -242,7 +252,7 @@ class OnlineDetector:
     def _follow(self, state: State, x: float, step: int) -> tuple[State, Decision]:
         track, base = state["follow"], state["base"]
         effect = self.minimum_effect / state["unit"]
-        follow.read(state, track, x, step)
+        follow.read(state, track, x, step, effect)
         elapsed = track["elapsed"]
         if elapsed < self._wait or (elapsed - self._wait) % max(self._wait // 4, 1):
             return state, self._decide(state)
@@ -274,7 +284,7 @@ class OnlineDetector:
     def _latest(self, state: State) -> np.ndarray[Any, np.dtype[np.float64]]:
         """The readings to learn the new level from: the tail of the trail."""
         track = state["follow"]
-        count = len(follow.tail(track, self._wait)) * track["size"]
+        count = len(follow.tail(track, track["least"])) * track["size"]
         return np.array(state["values"][-max(count, 10) :])
 
     @staticmethod
@@ -338,7 +348,7 @@ class OnlineDetector:
         }
         if not math.isnan(after):
             details["after"] = self._out(state, after)
-            details["peak"] = self._out(state, track["before"] + track["peak"])
+            details["peak"] = self._out(state, track["before"] + track["peak"])  # before, plus the largest distance from the band
         if not math.isnan(width):
             details["width"] = width
         if not math.isnan(ratio) and not 0.6 < ratio < 1 / 0.6:

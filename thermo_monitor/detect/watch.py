@@ -8,21 +8,21 @@ from typing import Any
 from thermo_monitor.detect import eprocess, focus
 from thermo_monitor.detect.baseline import (
     CLIP,
-    LOG_HIGH,
-    LOG_LOW,
     MEMORY,
     SHARE,
     SHORTEST,
     TREND_MEMORY,
     dead_band,
     floored,
+    log_bounds,
+    noise_of,
+    noise_share,
     variance_proxy,
 )
 from thermo_monitor.streaming import autoregression, scale, trend
 
 SHARP = 6.0  # an innovation beyond this many standard deviations may be a spike, so its alarm waits
 SHARP_FOR = 30
-_LOW_FACTOR = math.exp(LOG_LOW)
 
 
 def expected(state: dict[str, Any]) -> tuple[float, float, float, float]:
@@ -72,18 +72,21 @@ def read(state: dict[str, Any], x: float, step: int, missing: int, half: float, 
         carry = phi ** (missing + 1)
         unit = sigma * math.sqrt((1.0 - carry * carry) / (1.0 - phi * phi))
     up, down = (over - carry * before[0]) / unit, (under - carry * before[1]) / unit
-    centre = base["centre"]
+    share = noise_share(base)
+    centre = base["centre"] * share  # what is not noise has no mean to be learned
     z_up = (CLIP if up > CLIP else -CLIP if up < -CLIP else up) - centre
     z_down = (CLIP if down > CLIP else -CLIP if down < -CLIP else down) - centre
     u = 0.5 * (up + down)
     square = u * u
-    log_square = LOG_LOW if square < _LOW_FACTOR else min(math.log(square), LOG_HIGH)
+    log_low, log_high = log_bounds(sigma, minimum_effect)
+    log_square = math.log(square) if square > 0.0 else log_low
+    log_square = log_low if log_square < log_low else log_high if log_square > log_high else log_square
     log_var = base["log_var"]
     w = (log_square - base["log_mean"]) / math.sqrt(log_var)
     w = CLIP if w > CLIP else -CLIP if w < -CLIP else w
 
-    band = dead_band(base, minimum_effect, weight)
-    proxy = variance_proxy(base)
+    band = dead_band(base, share, minimum_effect, weight)
+    proxy = variance_proxy(base, share)
     quiet = 2.0 / math.sqrt(min(base["n"], MEMORY))
     logs, starts, sums, count = stat["logs"], stat["starts"], stat["sums"], stat["count"]
     focus.push(starts[0], count, sums[0], step)
@@ -135,11 +138,16 @@ def read(state: dict[str, Any], x: float, step: int, missing: int, half: float, 
         then = reach if then > reach else -reach if then < -reach else then
         pairs = autoregression.update(base["pairs"], then, now, MEMORY)
         base["phi"] = phi = autoregression.cautious(autoregression.value(pairs), pairs[0])
-        base["raw"] = scale.track(base["raw"], u * unit, memory)
-        base["sigma"] = floored(base["raw"], phi, minimum_effect, state["origin"] + middle)
+        raw = base["raw"] = scale.track(base["raw"], u * unit, memory)
+        if minimum_effect > 0.0:
+            values = state["values"]
+            bend = values[-1] - 2.0 * values[-2] + values[-3] if len(values) > 2 else 0.0
+            base["rough"] = scale.track(base["rough"], bend, memory)
+        base["noise"] = noise_of(raw, base["rough"], phi, minimum_effect)
+        base["sigma"] = floored(base["noise"], phi, minimum_effect, state["origin"] + middle)
     gain = 1.0 / memory
     z = CLIP if u > CLIP else -CLIP if u < -CLIP else u
-    base["centre"] = centre + gain * (z - centre)
+    base["centre"] += gain * (z - base["centre"])
     base["square"] += gain * ((z - centre) ** 2 - base["square"])
     difference = log_square - base["log_mean"]
     base["log_mean"] += gain * difference
