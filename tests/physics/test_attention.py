@@ -158,6 +158,15 @@ def test_an_additive_mask_of_half_precision_masks_with_its_own_lowest():
         assert allowed.tolist() == [True, False]
 
 
+def test_a_sum_of_two_masks_is_still_a_mask_and_a_large_bias_is_not():
+    lowest = torch.finfo(torch.float32).min
+    q = torch.zeros(1, 1, 1, 4)
+    mask = torch.tensor([0.75 * lowest, 0.25 * lowest, -1e4, 2.0])
+    z, allowed = attention_logits(q, torch.zeros(1, 1, 4, 4), scale=1.0, mask=mask)
+    assert allowed.tolist() == [False, True, True, True]
+    assert z[0, 0, 0, 1:].tolist() == mask[1:].tolist()
+
+
 def test_wrong_use_says_what_is_right():
     q = torch.zeros(1, 3, 2, 4)
     with pytest.raises(ValueError, match="3 query heads cannot share 2 key heads"):
@@ -203,6 +212,8 @@ def test_chosen_rows_are_sorted_and_different(length, count):
         assert rows[-1] < length
     assert torch.equal(even, evenly_spaced_rows(length, count))
     assert torch.equal(state, torch.get_rng_state())
+    if count < length:  # the same from both ends, to the rounding of an index
+        assert abs(even[0] - (length - 1 - even[-1])) <= 1
     if 1 < count < length:  # each row stands for an equal share
         assert (even.diff() - length / count).abs().max() < 1
 

@@ -4,8 +4,8 @@ import math
 
 NAMES = [
     "log_partition", "internal_energy", "entropy", "free_energy", "specific_heat", "specific_heat_norm",
-    "specific_heat_row", "energy_gap", "free_energy_gap", "entropy_fraction", "n_eff", "max_logit", "p_max", "logit_std",
-    "freezing_ratio",
+    "specific_heat_row", "energy_gap", "free_energy_gap", "entropy_fraction", "n_eff", "max_logit", "p_max",
+    "logit_std", "freezing_ratio",
 ]  # fmt: skip
 
 
