@@ -54,7 +54,7 @@ def segment(values: ArrayLike, *, confidence: bool = False) -> list[int] | list[
     series, index = _clean(np.asarray(values, dtype=np.float64))
     if len(series) < 4 or series.shape[1] == 0:
         return []
-    changes = _long(series, confidence) if len(series) > LONG else vote(proposals(_standardised(series)), NEEDED)
+    changes = _long(series, confidence) if len(series) > LONG else _short(series)
     dated = [Change(int(index[c.index]), int(index[c.low]), int(index[c.high]), c.votes) for c in changes]
     return dated if confidence else [change.index for change in dated]
 
@@ -123,6 +123,26 @@ def long_run_deviation(series: Matrix) -> NDArray[np.float64]:
         rough = float(np.sqrt(np.mean(np.clip(differences, low, high) ** 2))) / 0.959
         out.append(rough * math.sqrt((1.0 + phi) / 2.0) / (1.0 - phi))
     return np.maximum(np.array(out), 1e-12)
+
+
+def _short(series: Matrix) -> list[Change]:
+    """The vote, without the changes that correlated noise explains, where the correlation can be told.
+
+    A series whose coefficient is at its bound may be a random walk or a few levels; few readings cannot tell, and the vote
+    stands.
+    """
+    changes = vote(proposals(_standardised(series)), NEEDED)
+    if max(autoregression.from_differences(x) for x in series.T) >= autoregression.WALK:
+        return changes
+    scaled = series / long_run_deviation(series)
+    while changes:
+        edges = [0, *(change.index for change in changes), len(series)]
+        gains = [_gain(scaled[a:c])[b - a - 1] for a, b, c in zip(edges, edges[1:], edges[2:], strict=False)]
+        worst = int(np.argmin(gains))
+        if gains[worst] >= 2.0 * math.log(len(series)):
+            break
+        del changes[worst]
+    return changes
 
 
 def _without_spikes(series: Matrix, reach: int = 5) -> Matrix:
