@@ -47,7 +47,9 @@ def most_probable(values: NDArray[np.float64], hazard: float = 0.01) -> list[int
         difference = values[t] - mean[:size]
         ratio = k / (2.0 * (k + 1.0)) * difference**2
         log_density = (
-            constants[:size, None] - 0.5 * np.log(2.0 * scale[:size] * (k + 1.0) / k) - (a + 0.5) * np.log1p(ratio / scale[:size])
+            constants[:size, None]
+            - 0.5 * np.log(2.0 * scale[:size] * (k + 1.0) / k)
+            - (a + 0.5) * np.log1p(ratio / scale[:size])
         )
         joint = score[:size] + log_density.sum(axis=1)
         best = int(np.argmax(joint))

@@ -169,7 +169,9 @@ def _long(series: Matrix, confidence: bool) -> list[Change]:
         low, high = _interval(scaled, before, cut, after)
         date = _refine(series, before * size, cut * size, min(after * size, n), size) if size > 1 else cut
         names = [name for name, dates in votes.items() if any(abs(t - cut) <= max(5, high - low) for t in dates)]
-        changes.append(Change(date, min(low * size, date), max(min(high * size, n - 1), date), ("least squares", *sorted(names))))
+        changes.append(
+            Change(date, min(low * size, date), max(min(high * size, n - 1), date), ("least squares", *sorted(names)))
+        )
     return changes
 
 

@@ -62,7 +62,9 @@ def segment(values: NDArray[np.float64], draws: int = 100, level: float = 0.05) 
         before, after = (inner - start).astype(np.float32), (end - inner).astype(np.float32)
         left = sums[:, inner] - sums[:, start, None]
         whole = (sums[:, end] - sums[:, start])[:, None]
-        gain = ((left - whole * (before / (before + after))[:, None]) ** 2).sum(axis=2) * ((before + after) / (before * after))
+        gain = ((left - whole * (before / (before + after))[:, None]) ** 2).sum(axis=2) * (
+            (before + after) / (before * after)
+        )
         best = int(np.argmax(gain[0]))
         scores.append((float(gain[0, best]), int(inner[best]), start, end))
         np.maximum(largest, gain[1:].max(axis=1), out=largest)
