@@ -16,7 +16,13 @@ import numpy as np
 
 from thermo_monitor.detect import OnlineDetector
 
-FAMILIES = {"iid": (0.0, "normal"), "ar.5": (0.5, "normal"), "ar.9": (0.9, "normal"), "t3": (0.0, "t3"), "ar.9-t3": (0.9, "t3")}
+FAMILIES = {
+    "iid": (0.0, "normal"),
+    "ar.5": (0.5, "normal"),
+    "ar.9": (0.9, "normal"),
+    "t3": (0.0, "t3"),
+    "ar.9-t3": (0.9, "t3"),
+}
 
 
 def noise(n: int, rng: np.random.Generator, phi: float, tail: str) -> np.ndarray:
@@ -58,7 +64,9 @@ def main() -> None:
         total, half = sum(lengths), 1.645 * math.sqrt(alarms)
         low, high = total / (alarms + half + 1.35), total / (alarms - half) if alarms > half else math.inf
         median = float(np.median(lengths))
-        print(f"{family:8s} alarms {alarms:3d} in {total:8d} readings: mean {total / max(alarms, 1):9.0f} [{low:.0f}, {high:.0f}], median {median:.0f}")
+        print(
+            f"{family:8s} alarms {alarms:3d} in {total:8d} readings: mean {total / max(alarms, 1):9.0f} [{low:.0f}, {high:.0f}], median {median:.0f}"
+        )
 
 
 if __name__ == "__main__":

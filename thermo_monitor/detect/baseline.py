@@ -73,7 +73,9 @@ def estimate(
     return {
         "n": float(n),
         "line": fitted,
-        "pairs": autoregression.init(phi_raw, max(float(np.mean(np.clip(r, -3 * spread, 3 * spread) ** 2)), 1e-300), n_phi),
+        "pairs": autoregression.init(
+            phi_raw, max(float(np.mean(np.clip(r, -3 * spread, 3 * spread) ** 2)), 1e-300), n_phi
+        ),
         "phi": phi,
         "raw": max(sigma_raw, 1e-300),
         "rough": max(rough, 1e-300),

@@ -7,7 +7,7 @@ whose blocks double in length when there are too many, so that a change of any w
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ class Verdict(NamedTuple):
         away: distance of the level from the band, positive above it.
     """
 
-    kind: str
+    kind: Literal["shift", "excursion", "variance", "none"]
     after: float
     width: float
     ratio: float
@@ -65,7 +65,7 @@ def begin(values: list[float], steps: list[int], before: float, slope: float, ba
     return follow
 
 
-def read(state: dict[str, Any], follow: Follow, x: float, step: int, minimum_effect: float) -> None:
+def read(state: dict[str, Any], follow: Follow, x: float, step: int, minimum_effect: float, wait: int) -> None:
     """One more reading of the trail, in place."""
     follow["elapsed"] += 1
     low, high, _, _ = expected(state)
@@ -82,7 +82,7 @@ def read(state: dict[str, Any], follow: Follow, x: float, step: int, minimum_eff
         log_low, log_high = log_bounds(base["sigma"], minimum_effect)
         square = u * u
         follow["logs"].append(min(max(math.log(square), log_low), log_high) if square > 0.0 else log_low)
-        del follow["logs"][:-TRAIL]
+        del follow["logs"][: -max(wait // 2, 10)]
     follow["last"] = residual
 
 
@@ -146,14 +146,18 @@ def judge(state: dict[str, Any], follow: Follow, wait: int, minimum_effect: floa
     spread = max(spread, scale.mad(window))
     error = 1.25 * spread * math.sqrt(dependence / (window.size * follow["size"]))
     noisy = base["noise"] >= (1.0 - base["phi"]) * minimum_effect
-    bar = max(minimum_effect, 4.0 * error, 0.2 * abs(follow["peak"]) if noisy else 0.0, 2.0 * base["sigma"] if noisy else 0.0)
+    bar = max(
+        minimum_effect, 4.0 * error, 0.2 * abs(follow["peak"]) if noisy else 0.0, 2.0 * base["sigma"] if noisy else 0.0
+    )
 
-    logs = np.array(follow["logs"][-max(wait // 2, 10) :])
+    logs = np.array(follow["logs"])
     moved = float(np.mean(logs)) - base["log_mean"] if logs.size else 0.0
     ratio = math.exp(0.5 * moved)
     if abs(away) > bar and abs(after - follow["before"]) >= minimum_effect:
         return Verdict("shift", after, width(follow, after), ratio, away)
-    now = scale.mad(np.diff(np.array(state["values"][-wait:]), 2)) / math.sqrt(2.0 * (1.0 - base["phi"]) * (3.0 - base["phi"]))
+    now = scale.mad(np.diff(np.array(state["values"][-wait:]), 2)) / math.sqrt(
+        2.0 * (1.0 - base["phi"]) * (3.0 - base["phi"])
+    )
     visible = max(now, long_run(base)[0]) >= 0.5 * minimum_effect
     if visible and abs(moved) > max(0.5, 5.0 * math.sqrt(base["log_var"] / max(logs.size, 1))):
         return Verdict("variance", after, math.nan, ratio, away)

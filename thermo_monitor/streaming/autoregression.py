@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LARGEST = 0.98  # a larger coefficient would hide every change: a shift of D shows as (1 - phi) D
+WALK = 0.95  # from here on a finite series looks like a random walk
 State = list[float]
 
 
@@ -36,7 +37,7 @@ def lag_one(residuals: NDArray[np.float64], largest: float = LARGEST) -> float:
     return min(max(above / below, 0.0), largest) if below > 0.0 and math.isfinite(below) else 0.0
 
 
-def from_differences(values: NDArray[np.float64], largest: float = 0.95) -> float:
+def from_differences(values: NDArray[np.float64], largest: float = WALK) -> float:
     """Lag-one coefficient of a series that may contain shifts: ``1 + 2 rho_1(differences)``.
 
     An AR(1) series has ``rho_1(diff) = -(1 - phi) / 2``, and a shift touches one difference only; the price is a standard
