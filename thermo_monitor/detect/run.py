@@ -18,7 +18,7 @@ from thermo_monitor.detect.phases import Context, Curve, name_phase
 from thermo_monitor.detect.wording import level, sentence
 from thermo_monitor.records import Event, Reading
 
-DEFAULT = OnlineDetector(arl=10_000, burn_in=60)
+DEFAULT = OnlineDetector(arl=10_000, burn_in=40)
 _REMEMBERED = 64  # events that later ones are compared with
 
 
