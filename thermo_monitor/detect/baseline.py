@@ -1,10 +1,10 @@
 """What the readings look like while nothing happens: a line, AR(1) noise, the size of its innovations.
 
-The baseline is estimated on a stretch of readings and then refined by every reading that comes while nothing is suspected;
-while something is, it is frozen, because otherwise the trend would eat the change.
+The baseline is estimated on a stretch of readings and then refined by every reading that comes while nothing is
+suspected; while something is, it is frozen, because otherwise the trend would eat the change.
 
-The next reading is expected in a *band* between the level (the series stays where it was) and the line continued (the trend
-goes on). A trend that slows down stays inside, as the decay of a loss does; only what leaves the band is evidence.
+The next reading is expected in a *band* between the level (the series stays where it was) and the line continued (the
+trend goes on). A trend that slows down stays inside, as the decay of a loss does; only what leaves it is evidence.
 """
 
 from __future__ import annotations
@@ -110,8 +110,9 @@ def noise_share(base: Baseline) -> float:
 
 
 def variance_proxy(base: Baseline, share: float) -> float:
-    """Variance of the clipped innovations, at least that of normal ones where noise and not the floor sets the scale."""
-    return max(share * share * max(1.0, 1.1 * base["square"]), 0.05)
+    """Variance of the clipped innovations, at least that of normal ones where noise sets the scale."""
+    square: float = base["square"]
+    return max(share * share * max(1.0, 1.1 * square), 0.05)
 
 
 def dead_band(base: Baseline, share: float, minimum_effect: float, weight: float) -> float:
@@ -120,7 +121,9 @@ def dead_band(base: Baseline, share: float, minimum_effect: float, weight: float
     ``(1 - phi) minimum_effect / sigma + 2 / sqrt(weight)``: the minimum effect and twice the standard error of a level
     learned from ``weight`` readings; the second part shrinks with the noise where the floor sets the scale.
     """
-    return (1.0 - base["phi"]) * minimum_effect / base["sigma"] + share * 2.0 / math.sqrt(weight)
+    phi: float = base["phi"]
+    sigma: float = base["sigma"]
+    return (1.0 - phi) * minimum_effect / sigma + share * 2.0 / math.sqrt(weight)
 
 
 def long_run(base: Baseline) -> tuple[float, float]:

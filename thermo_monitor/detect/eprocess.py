@@ -5,8 +5,9 @@ For a shift ``lam`` of standardised innovations z the betting factor is ``e_t = 
     ``SR_t = (1 + SR_{t-1}) e_t``,  ``SR_0 = 0``,
 
 the sum over all start times of the product of factors since. When every factor has conditional mean at most one,
-``SR_t - t`` is a supermartingale, so the mean time to the first crossing of A is at least A whatever the distribution: no
-calibration and no simulation. A mean of such statistics over several ``lam`` and both signs keeps the promise.
+``SR_t - t`` is a supermartingale, so the mean time to the first crossing of A is at least A whatever the
+distribution: no calibration and no simulation. A mean of such statistics over several ``lam`` and both signs keeps
+the promise.
 
 ``d`` is a dead band, in which the mean may move without evidence, and ``v`` the variance proxy of the innovations.
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from thermo_monitor.detect.follow import begin, width
 from thermo_monitor.detect.offline import segment
 from thermo_monitor.detect.report import Settings, State, event
-from thermo_monitor.records import Event
+from thermo_monitor.records import Direction, Event
 
 KEPT = 256  # readings of the burn-in that stay in the state; of a longer one, block means
 FLAT = 0.5  # share of the way that both sides together may move
@@ -54,7 +54,7 @@ def find(state: State, settings: Settings) -> list[Event]:
             "votes": list(change.votes),
         }
         dates = (steps[change.index], steps[change.low], steps[change.high])
-        direction = "up" if way > 0 else "down"
+        direction: Direction = "up" if way > 0 else "down"
         found.append(event(state, settings, "shift", state["last_step"], dates, direction, float("nan"), details))
     return found
 

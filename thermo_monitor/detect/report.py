@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from thermo_monitor.detect.eprocess import NOTHING
 from thermo_monitor.detect.follow import Verdict
@@ -40,8 +40,8 @@ class Decision:
         statistic: natural logarithm of the detection statistic.
         threshold: natural logarithm of the alarm threshold.
         event: the change that this reading confirmed, or None.
-        completed: an event that was announced while its change was under way, once more, now that the level has settled: its
-            details have ``after`` and ``width``. Not a second change.
+        completed: an event that was announced while its change was under way, once more, now that the level has
+            settled: its details have ``after`` and ``width``. Not a second change.
     """
 
     statistic: float
@@ -76,7 +76,7 @@ def event(
     kind: Kind,
     step: int,
     dates: tuple[int, int, int],
-    direction: Direction | Literal["none"],
+    direction: Direction,
     evidence: float,
     details: dict[str, Any],
 ) -> Event:
