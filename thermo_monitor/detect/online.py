@@ -151,7 +151,7 @@ class OnlineDetector:
         values, steps = state["values"], state["steps"]
         values.append(x)
         steps.append(step)
-        if len(values) > 2.5 * settings.wait:
+        if len(values) > 2 * settings.wait:
             del values[: settings.wait // 2], steps[: settings.wait // 2]
         if mode == "watch":
             statistic = watch.read(
