@@ -160,7 +160,7 @@ def test_the_state_is_small():
     for detector in (OnlineDetector(), OnlineDetector(minimum_effect=0.5, burn_in=1000)):
         state = detector.init()
         for step, value in enumerate(x.tolist()):
-            state, _ = detector.update(state, value, step)
+            state, _ = detector.update(state, value, 1_000_000 + 10 * step)
             if step > detector.burn_in and step % 40 == 0:
                 assert len(json.dumps(state)) <= 16 * 1024
 

@@ -59,6 +59,7 @@ def sound(state: State, settings: Settings, step: int) -> Decision:
         "variance": strongest >= 2,
         "up": strongest in (0, 2),
         "warned": False,
+        "noisy": noisy,
         "least": settings.wait // 2 if noisy else settings.wait,
         "spike": state["spike"] is not None and onset - state["spike"] <= settings.wait,
     }

@@ -16,7 +16,7 @@ from thermo_monitor.detect.baseline import Baseline, log_bounds, long_run
 from thermo_monitor.detect.watch import expected
 from thermo_monitor.streaming import scale
 
-TRAIL = 128  # blocks, then pairs are joined
+TRAIL = 96  # blocks, then pairs are joined
 Follow = dict[str, Any]
 
 
@@ -180,6 +180,13 @@ def width(follow: Follow, after: float) -> float:
     crossing = np.flatnonzero(smooth[first:] >= 0.95)
     last = first + int(crossing[0]) if crossing.size else (int(late[-1]) if late.size else first)
     return float(max(last - first, 0) * follow["size"] + follow["size"])
+
+
+def departure(follow: Follow, way: float, share: float) -> int | None:
+    """Step of the first block that is ``share`` of ``way`` from the level before, None where none is."""
+    gone = (np.array(follow["blocks"]) - follow["before"]) * math.copysign(1.0, way) >= share * abs(way)
+    first = np.flatnonzero(gone)
+    return int(follow["steps"][first[0]]) if first.size else None
 
 
 def line(values: list[float]) -> tuple[float, float]:

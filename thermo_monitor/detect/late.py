@@ -10,12 +10,12 @@ from thermo_monitor.detect.offline import segment
 from thermo_monitor.detect.report import Settings, State, event
 from thermo_monitor.records import Direction, Event
 
-KEPT = 256  # readings of the burn-in that stay in the state; of a longer one, block means
+KEPT = 200  # readings of the burn-in that stay in the state; of a longer one, block means
 FLAT = 0.5  # share of the way that both sides together may move
 
 
 def opening(values: list[float], steps: list[int]) -> dict[str, list[float] | list[int]]:
-    """What is kept of the burn-in: the readings, or their block means, to six digits.
+    """What is kept of the burn-in: the readings, or their block means, to five digits.
 
     Example:
         >>> opening([0.25, 0.5], [0, 1])
@@ -24,7 +24,7 @@ def opening(values: list[float], steps: list[int]) -> dict[str, list[float] | li
     size = -(-len(values) // KEPT)
     whole = len(values) // size * size
     means = np.array(values[:whole]).reshape(-1, size).mean(axis=1)
-    return {"values": [round(float(x), 6) for x in means], "steps": steps[:whole:size]}
+    return {"values": [round(float(x), 5) for x in means], "steps": steps[:whole:size]}
 
 
 def find(state: State, settings: Settings) -> list[Event]:

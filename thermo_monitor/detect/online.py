@@ -190,7 +190,7 @@ class OnlineDetector:
     def late(self, state: State) -> list[Event]:
         """Shifts inside the burn-in, dated afterwards; also at the end of a run shorter than the burn-in.
 
-        The burn-in's readings (at most 256 block means of them) are kept in the state and cut by
+        The burn-in's readings (at most 200 block means of them) are kept in the state and cut by
         :func:`~thermo_monitor.detect.offline.segment`. A change counts when the levels before and after differ by the
         minimum effect and neither side moves much itself, which leaves out smooth trends. The events carry
         ``details['late']``.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from thermo_monitor.detect.eprocess import NOTHING
-from thermo_monitor.detect.follow import Verdict
+from thermo_monitor.detect.follow import Verdict, departure
 from thermo_monitor.records import Direction, Event, Kind, Phase
 
 State = dict[str, Any]
@@ -122,5 +122,11 @@ def followed(state: State, settings: Settings, kind: Kind, step: int, verdict: V
             )
     if not math.isnan(width):
         details["width"] = width
-    dates = (track["onset"], track["low"], track["high"])
+    onset = track["onset"]
+    if verdict is not None and not track["noisy"] and kind in ("shift", "excursion"):
+        # Hardly any noise: the curve itself shows when it left, better than a sum of innovations does.
+        way = verdict.after - track["before"] if kind == "shift" else track["peak"]
+        left = departure(track, way, 0.05 if kind == "shift" else 0.1)
+        onset = onset if left is None else max(onset, left)
+    dates = (onset, min(track["low"], onset), max(track["high"], onset) if onset == track["onset"] else onset)
     return event(state, settings, kind, step, dates, "up" if up else "down", track["evidence"], details)

@@ -7,6 +7,7 @@ from typing import Any
 
 from thermo_monitor.detect import eprocess, focus
 from thermo_monitor.detect.baseline import (
+    CAUTION,
     CLIP,
     MEMORY,
     SHARE,
@@ -87,7 +88,7 @@ def read(state: dict[str, Any], x: float, step: int, missing: int, half: float, 
 
     band = dead_band(base, share, minimum_effect, weight)
     proxy = variance_proxy(base, share)
-    quiet = 2.0 / math.sqrt(min(base["n"], MEMORY))
+    quiet = CAUTION / math.sqrt(min(base["n"], MEMORY))
     logs, starts, sums, count = stat["logs"], stat["starts"], stat["sums"], stat["count"]
     focus.push(starts[0], count, sums[0], step)
     focus.push(starts[1], count, -sums[1], step)
