@@ -119,8 +119,8 @@ def variance_proxy(base: Baseline, share: float) -> float:
 def dead_band(base: Baseline, share: float, minimum_effect: float, weight: float) -> float:
     """How far the mean of the innovations may lie from zero without evidence, in their standard deviations.
 
-    ``(1 - phi) minimum_effect / sigma + 1.5 / sqrt(weight)``: the minimum effect and 1.5 times the standard error of a level
-    learned from ``weight`` readings; the second part shrinks with the noise where the floor sets the scale.
+    ``(1 - phi) minimum_effect / sigma + 1.5 / sqrt(weight)``: the minimum effect and 1.5 times the standard error of a
+    level learned from ``weight`` readings; the second part shrinks with the noise where the floor sets the scale.
     """
     phi: float = base["phi"]
     sigma: float = base["sigma"]

@@ -13,7 +13,6 @@ import math
 from typing import Literal, overload
 
 import numpy as np
-import ruptures
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
@@ -87,12 +86,16 @@ def least_squares(series: Matrix, penalty: float, kernel: str = "linear") -> lis
         >>> least_squares(np.array([0.0, 0.1, 0.0, 5.0, 5.1])[:, None], penalty=1.0)
         [3]
     """
+    import ruptures  # here, because it takes most of a second and the online detector does without
+
     found = ruptures.KernelCPD(kernel=kernel, min_size=2).fit(series).predict(pen=penalty)
     return [int(t) for t in found[:-1]]
 
 
 def proposals(series: Matrix) -> dict[str, list[int]]:
     """What four dissimilar segmentations say about a standardised series."""
+    import ruptures
+
     n, d = series.shape
     binary = ruptures.Binseg(model="l2", min_size=2, jump=1).fit(series).predict(pen=(d + 2) * math.log(n))
     return {
