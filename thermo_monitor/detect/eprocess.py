@@ -29,8 +29,8 @@ def init() -> list[float]:
     return [NOTHING] * len(SHIFTS)
 
 
-def update(logs: list[float], excess: float, proxy: float) -> float:
-    """One more innovation, in place; the logarithm of the largest component is returned.
+def update(logs: list[float], excess: float, proxy: float) -> None:
+    """One more innovation, in place.
 
     Args:
         logs: state, ``log SR`` for each of ``SHIFTS``.
@@ -42,19 +42,14 @@ def update(logs: list[float], excess: float, proxy: float) -> float:
 
         >>> logs = init()
         >>> for _ in range(3):
-        ...     top = update(logs, 0.5 * SHIFTS[3], 1.0)  # log e = 0 for the last component
+        ...     update(logs, 0.5 * SHIFTS[3], 1.0)  # log e = 0 for the last component
         >>> round(math.exp(logs[3]), 9)
         3.0
     """
     half = 0.5 * proxy
-    top = NOTHING
     for j, lam in enumerate(SHIFTS):
         old = logs[j]
-        grown = (_log1p(_exp(old)) if old < 30.0 else old) + lam * (excess - half * lam)
-        logs[j] = grown
-        if grown > top:
-            top = grown
-    return top
+        logs[j] = (_log1p(_exp(old)) if old < 30.0 else old) + lam * (excess - half * lam)
 
 
 def total(*groups: list[float]) -> float:
@@ -65,6 +60,8 @@ def total(*groups: list[float]) -> float:
         5.0
     """
     top = max(map(max, groups))
-    if top <= NOTHING:
+    if top <= -700.0:
         return NOTHING
-    return top + math.log(sum(_exp(value - top) for group in groups for value in group if value > top - 40.0))
+    if top < 700.0:
+        return math.log(sum([sum(map(_exp, group)) for group in groups]))
+    return top + math.log(sum(_exp(value - top) for group in groups for value in group))

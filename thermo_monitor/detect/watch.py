@@ -24,6 +24,7 @@ from thermo_monitor.streaming import autoregression, scale, trend
 
 SHARP = 6.0  # an innovation beyond this many standard deviations may be a spike, so its alarm waits
 SHARP_FOR = 30
+COMPONENTS = math.log(4.0 * len(eprocess.SHIFTS))  # the statistic is their mean
 
 
 def expected(state: dict[str, Any]) -> tuple[float, float, float, float]:
@@ -100,17 +101,11 @@ def read(state: dict[str, Any], x: float, step: int, missing: int, half: float, 
     stat["count"] = count + 1
     if square > SHARP * SHARP:
         stat["sharp"] = count
-    top = max(
-        eprocess.update(logs[0], z_up - band, proxy),
-        eprocess.update(logs[1], -z_down - band, proxy),
-        eprocess.update(logs[2], w - quiet, 1.1),
-        eprocess.update(logs[3], -w - quiet, 1.3),
-    )
-    # The exact mean is needed near the thresholds only; the largest component is never far below it.
-    if top > half - 4.0:
-        log_sr = eprocess.total(*logs) - math.log(4.0 * len(eprocess.SHIFTS))
-    else:
-        log_sr = top - math.log(4.0 * len(eprocess.SHIFTS))
+    eprocess.update(logs[0], z_up - band, proxy)
+    eprocess.update(logs[1], -z_down - band, proxy)
+    eprocess.update(logs[2], w - quiet, 1.1)
+    eprocess.update(logs[3], -w - quiet, 1.3)
+    log_sr = eprocess.total(*logs) - COMPONENTS
     stat["log_sr"] = log_sr
 
     if log_sr > half:
