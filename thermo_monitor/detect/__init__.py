@@ -1,7 +1,7 @@
 """Change-point detection on training metrics: online while the run goes on, offline when it is over.
 
-:class:`OnlineDetector` reads one value at a time; :func:`segment` cuts a finished series; ``evaluate`` scores either against
-known changes.
+:class:`OnlineDetector` reads one value at a time; :func:`segment` cuts a finished series; ``evaluate`` scores either
+against known changes.
 """
 
 from thermo_monitor.detect.offline import segment as segment

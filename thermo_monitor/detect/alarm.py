@@ -1,7 +1,7 @@
-"""From an alarm to an event: the change is dated, followed while that is needed, and judged; then the baseline is learned anew.
+"""From an alarm to an event: the change is dated, followed while that is needed, judged, and the baseline learned anew.
 
-A gradual alarm in noise is announced at once. One that holds a large innovation may be a spike, one of the spread may be
-outliers, and one on a nearly noiseless curve may be a bend: those wait until the level has settled.
+A gradual alarm in noise is announced at once. One that holds a large innovation may be a spike, one of the spread may
+be outliers, and one on a nearly noiseless curve may be a bend: those wait until the level has settled.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def known(state: State) -> tuple[float, float]:
 
 def sound(state: State, settings: Settings, step: int) -> Decision:
     """The statistic has crossed its threshold: date the change and announce or follow it."""
-    stat, base = state["stat"], state["base"]
+    stat = state["stat"]
     logs = stat["logs"]
     strongest = max(range(4), key=lambda i: max(logs[i]))
     sums = (stat["sums"][0], -stat["sums"][1], stat["sums"][2], -stat["sums"][2])
@@ -59,6 +59,7 @@ def sound(state: State, settings: Settings, step: int) -> Decision:
         "variance": strongest >= 2,
         "up": strongest in (0, 2),
         "warned": False,
+        "noisy": noisy,
         "least": settings.wait // 2 if noisy else settings.wait,
         "spike": state["spike"] is not None and onset - state["spike"] <= settings.wait,
     }
@@ -86,8 +87,8 @@ def _track(state: State, settings: Settings, onset: int, noisy: bool) -> dict[st
     if len(earlier) >= 5:
         before = float(np.median(earlier))
         if not noisy:
-            # Hardly any noise: the line through the last readings before the onset is known better than the band. It goes on
-            # only as far as the long trend agrees, or the first half of a transition would be the trend of the second.
+            # Hardly any noise: the line through the last readings before the onset is known better than the band. It
+            # goes on only as far as the long trend agrees, or half of a transition would be the trend of the rest.
             slope, before = follow.line(earlier)
             long = stat["frozen"][3]
             slope = min(abs(slope), abs(long)) * (1.0 if slope > 0 else -1.0) if slope * long > 0 else 0.0

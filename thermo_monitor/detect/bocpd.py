@@ -1,7 +1,7 @@
 """Bayesian change points, offline: the most probable segmentation under one normal model per segment.
 
-Each segment has its own mean and variance with a normal-inverse-gamma prior, and a new one starts with probability h at each
-reading. ``l_r`` is the predictive density of a reading when the segment has run for r readings,
+Each segment has its own mean and variance with a normal-inverse-gamma prior, and a new one starts with probability h
+at each reading. ``l_r`` is the predictive density of a reading when the segment has run for r readings,
 
     ``l_r = t_{2a}(x; m, b (k + 1) / (a k))``,
     ``m' = (k m + x) / (k + 1),  b' = b + k (x - m)^2 / (2 (k + 1)),  k' = k + 1,  a' = a + 1/2``,

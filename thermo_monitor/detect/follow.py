@@ -1,7 +1,7 @@
 """What became of a suspected change: it is followed until the level has settled, and only then judged.
 
-The level *after* a spike decides, never the spike itself. The readings since the onset are kept as a trail of block means
-whose blocks double in length when there are too many, so that a change of any width fits into a small state.
+The level *after* a spike decides, never the spike itself. The readings since the onset are kept as a trail of block
+means whose blocks double in length when there are too many, so that a change of any width fits into a small state.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from thermo_monitor.detect.baseline import Baseline, log_bounds, long_run
 from thermo_monitor.detect.watch import expected
 from thermo_monitor.streaming import scale
 
-TRAIL = 128  # blocks, then pairs are joined
+TRAIL = 96  # blocks, then pairs are joined
 Follow = dict[str, Any]
 
 
@@ -128,14 +128,15 @@ def settled(base: Baseline, follow: Follow, wait: int, minimum_effect: float) ->
     if abs(moved) <= max(2.0 * noise, minimum_effect / 3.0, 0.08 * way, 0.05 * abs(follow["peak"])):
         return True
     # A spike whose tail is long: what is left after four waits is judged as it is.
-    return follow["elapsed"] > 4 * wait and way < 0.5 * abs(follow["peak"])
+    return bool(follow["elapsed"] > 4 * wait) and way < 0.5 * abs(follow["peak"])
 
 
 def judge(state: dict[str, Any], follow: Follow, wait: int, minimum_effect: float) -> Verdict:
     """What the change turned out to be, its level having settled.
 
-    The level is away when it lies outside the band by the minimum effect, by four standard errors, and, where noise sets the
-    scale, by a fifth of the peak; a remainder smaller than that is left to the statistic, which starts again.
+    The level is away when it lies outside the band by the minimum effect, by four standard errors, and, where noise
+    sets the scale, by a fifth of the peak; a remainder smaller than that is left to the statistic, which starts
+    again.
     """
     base = state["base"]
     window = tail(follow, follow["least"])
@@ -179,6 +180,13 @@ def width(follow: Follow, after: float) -> float:
     crossing = np.flatnonzero(smooth[first:] >= 0.95)
     last = first + int(crossing[0]) if crossing.size else (int(late[-1]) if late.size else first)
     return float(max(last - first, 0) * follow["size"] + follow["size"])
+
+
+def departure(follow: Follow, way: float, share: float) -> int | None:
+    """Step of the first block that is ``share`` of ``way`` from the level before, None where none is."""
+    gone = (np.array(follow["blocks"]) - follow["before"]) * math.copysign(1.0, way) >= share * abs(way)
+    first = np.flatnonzero(gone)
+    return int(follow["steps"][first[0]]) if first.size else None
 
 
 def line(values: list[float]) -> tuple[float, float]:

@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 from thermo_monitor.detect.follow import begin, width
 from thermo_monitor.detect.offline import segment
 from thermo_monitor.detect.report import Settings, State, event
-from thermo_monitor.records import Event
+from thermo_monitor.records import Direction, Event
 
-KEPT = 256  # readings of the burn-in that stay in the state; of a longer one, block means
+KEPT = 200  # readings of the burn-in that stay in the state; of a longer one, block means
 FLAT = 0.5  # share of the way that both sides together may move
 
 
 def opening(values: list[float], steps: list[int]) -> dict[str, list[float] | list[int]]:
-    """What is kept of the burn-in: the readings, or their block means, to six digits.
+    """What is kept of the burn-in: the readings, or their block means, to five digits.
 
     Example:
         >>> opening([0.25, 0.5], [0, 1])
@@ -24,7 +24,7 @@ def opening(values: list[float], steps: list[int]) -> dict[str, list[float] | li
     size = -(-len(values) // KEPT)
     whole = len(values) // size * size
     means = np.array(values[:whole]).reshape(-1, size).mean(axis=1)
-    return {"values": [round(float(x), 6) for x in means], "steps": steps[:whole:size]}
+    return {"values": [round(float(x), 5) for x in means], "steps": steps[:whole:size]}
 
 
 def find(state: State, settings: Settings) -> list[Event]:
@@ -54,7 +54,7 @@ def find(state: State, settings: Settings) -> list[Event]:
             "votes": list(change.votes),
         }
         dates = (steps[change.index], steps[change.low], steps[change.high])
-        direction = "up" if way > 0 else "down"
+        direction: Direction = "up" if way > 0 else "down"
         found.append(event(state, settings, "shift", state["last_step"], dates, direction, float("nan"), details))
     return found
 

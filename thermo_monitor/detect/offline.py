@@ -1,9 +1,10 @@
 """Segmentation of a finished series: where did the regime change?
 
-A short series is put to the vote: four dissimilar segmentations, each with one fixed setting, and a change is kept when three
-of them place it within five samples. A long one has enough readings to know its noise: it is scaled by its long-run standard
-deviation ``sigma / (1 - phi)``, cut by penalised least squares, and a cut that a smooth curve explains is dropped; the vote
-is then a measure of confidence. Anything longer than 2,000 readings is cut on block means first and dated on the readings.
+A short series is put to the vote: four dissimilar segmentations, each with one fixed setting, and a change is kept
+when three of them place it within five samples. A long one has enough readings to know its noise: it is scaled by its
+long-run standard deviation ``sigma / (1 - phi)``, cut by penalised least squares, and a cut that a smooth curve
+explains is dropped; the vote is then a measure of confidence. Anything longer than 2,000 readings is cut on block
+means first and dated on the readings.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ import math
 from typing import Literal, overload
 
 import numpy as np
-import ruptures
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
@@ -76,7 +76,7 @@ def _clean(values: Matrix) -> tuple[Matrix, NDArray[np.intp]]:
 
 
 def _standardised(series: Matrix) -> Matrix:
-    return (series - series.mean(axis=0)) / series.std(axis=0)
+    return np.asarray((series - series.mean(axis=0)) / series.std(axis=0))
 
 
 def least_squares(series: Matrix, penalty: float, kernel: str = "linear") -> list[int]:
@@ -86,12 +86,16 @@ def least_squares(series: Matrix, penalty: float, kernel: str = "linear") -> lis
         >>> least_squares(np.array([0.0, 0.1, 0.0, 5.0, 5.1])[:, None], penalty=1.0)
         [3]
     """
+    import ruptures  # here, because it takes most of a second and the online detector does without
+
     found = ruptures.KernelCPD(kernel=kernel, min_size=2).fit(series).predict(pen=penalty)
     return [int(t) for t in found[:-1]]
 
 
 def proposals(series: Matrix) -> dict[str, list[int]]:
     """What four dissimilar segmentations say about a standardised series."""
+    import ruptures
+
     n, d = series.shape
     binary = ruptures.Binseg(model="l2", min_size=2, jump=1).fit(series).predict(pen=(d + 2) * math.log(n))
     return {
@@ -105,9 +109,9 @@ def proposals(series: Matrix) -> dict[str, list[int]]:
 def long_run_deviation(series: Matrix) -> NDArray[np.float64]:
     """Long-run standard deviation of each column: a mean over m readings has this over ``sqrt(m)``.
 
-    ``sqrt((1 + phi) / (1 - phi))`` times the marginal one, and everything from differences, clipped to their 2 % and 98 %
-    quantiles, that a shift and a spike hardly touch: ``Var(diff) = 2 (1 - phi) Var(x)``. The series is divided by it and not
-    whitened, as whitening hides gradual transitions and makes two changes of every spike.
+    ``sqrt((1 + phi) / (1 - phi))`` times the marginal one, and everything from differences, clipped to their 2 % and
+    98 % quantiles, that a shift and a spike hardly touch: ``Var(diff) = 2 (1 - phi) Var(x)``. The series is divided
+    by it and not whitened, as whitening hides gradual transitions and makes two changes of every spike.
 
     Example:
         >>> steps = np.repeat([0.0, 50.0], 2000) + np.random.default_rng(0).standard_normal(4000)
@@ -122,14 +126,14 @@ def long_run_deviation(series: Matrix) -> NDArray[np.float64]:
         # 0.959 is the root mean square of a standard normal clipped so.
         rough = float(np.sqrt(np.mean(np.clip(differences, low, high) ** 2))) / 0.959
         out.append(rough * math.sqrt((1.0 + phi) / 2.0) / (1.0 - phi))
-    return np.maximum(np.array(out), 1e-12)
+    return np.asarray(np.maximum(np.array(out), 1e-12))
 
 
 def _short(series: Matrix) -> list[Change]:
     """The vote, without the changes that correlated noise explains, where the correlation can be told.
 
-    A series whose coefficient is at its bound may be a random walk or a few levels; few readings cannot tell, and the vote
-    stands.
+    A series whose coefficient is at its bound may be a random walk or a few levels; few readings cannot tell, and the
+    vote stands.
     """
     changes = vote(proposals(_standardised(series)), NEEDED)
     if max(autoregression.from_differences(x) for x in series.T) >= autoregression.WALK:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from thermo_monitor.detect.eprocess import NOTHING
-from thermo_monitor.detect.follow import Verdict
+from thermo_monitor.detect.follow import Verdict, departure
 from thermo_monitor.records import Direction, Event, Kind, Phase
 
 State = dict[str, Any]
@@ -40,8 +40,8 @@ class Decision:
         statistic: natural logarithm of the detection statistic.
         threshold: natural logarithm of the alarm threshold.
         event: the change that this reading confirmed, or None.
-        completed: an event that was announced while its change was under way, once more, now that the level has settled: its
-            details have ``after`` and ``width``. Not a second change.
+        completed: an event that was announced while its change was under way, once more, now that the level has
+            settled: its details have ``after`` and ``width``. Not a second change.
     """
 
     statistic: float
@@ -76,7 +76,7 @@ def event(
     kind: Kind,
     step: int,
     dates: tuple[int, int, int],
-    direction: Direction | Literal["none"],
+    direction: Direction,
     evidence: float,
     details: dict[str, Any],
 ) -> Event:
@@ -122,5 +122,11 @@ def followed(state: State, settings: Settings, kind: Kind, step: int, verdict: V
             )
     if not math.isnan(width):
         details["width"] = width
-    dates = (track["onset"], track["low"], track["high"])
+    onset = track["onset"]
+    if verdict is not None and not track["noisy"] and kind in ("shift", "excursion"):
+        # Hardly any noise: the curve itself shows when it left, better than a sum of innovations does.
+        way = verdict.after - track["before"] if kind == "shift" else track["peak"]
+        left = departure(track, way, 0.05 if kind == "shift" else 0.1)
+        onset = onset if left is None else max(onset, left)
+    dates = (onset, min(track["low"], onset), max(track["high"], onset) if onset == track["onset"] else onset)
     return event(state, settings, kind, step, dates, "up" if up else "down", track["evidence"], details)

@@ -1,8 +1,8 @@
 """Seeded binary segmentation, its threshold taken from permutations of the series itself.
 
 Intervals of lengths that grow by sqrt(2), each overlapping the next by half, hold every change alone in at least one of
-them. In each interval the largest standardised difference of means is the statistic; the threshold is what the largest of
-all of them exceeds in 5 % of random orders of the series.
+them. In each interval the largest standardised difference of means is the statistic; the threshold is what the
+largest of all of them exceeds in 5 % of random orders of the series.
 
 Source: Kovacs, Buehlmann, Li, Munk 2023, Biometrika 110(1).
 """

@@ -1,7 +1,8 @@
 """Cuts that are not changes: a piecewise constant fit turns every slow decay into a staircase.
 
-Around each cut a smooth curve (a polynomial of degree four) is fitted, and one with a step in it. The cut whose step improves the fit least is dropped
-if that is not worth the penalty, its two segments become one, and so on, until every step is worth it.
+Around each cut a smooth curve (a polynomial of degree four) is fitted, and one with a step in it. The cut whose step
+improves the fit least is dropped if that is not worth the penalty, its two segments become one, and so on, until every
+step is worth it.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def drop_explained(series: NDArray[np.float64], cuts: list[int], penalty: float)
 
 
 def _judge(series: NDArray[np.float64], start: int, cut: int, end: int) -> tuple[float, int]:
-    """Fall of the sum of squares when the best step near the cut is added to a smooth curve, and the date of that step."""
+    """Fall of the sum of squares when the best step near the cut is added to a curve, and the date of that step."""
     shorter = min(cut - start, end - cut)
     low, high = max(start, int(cut - REACH * shorter) - 1), min(end, int(cut + REACH * shorter) + 1)
     window = series[low:high]

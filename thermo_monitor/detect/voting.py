@@ -1,8 +1,8 @@
-"""Agreement between dissimilar segmentations: a change is kept when enough of them place it at nearly the same sample."""
+"""Agreement between dissimilar segmentations: a change is kept when enough place it at nearly one sample."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,7 @@ class Change:
     votes: tuple[str, ...]
 
 
-def vote(proposals: dict[str, Sequence[int]], needed: int, margin: int = 5) -> list[Change]:
+def vote(proposals: Mapping[str, Sequence[int]], needed: int, margin: int = 5) -> list[Change]:
     """Changes that at least ``needed`` voters place within ``margin`` samples of each other; the date is their median.
 
     Example:
