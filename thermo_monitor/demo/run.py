@@ -86,7 +86,7 @@ class ModularAdditionModule(L.LightningModule):
     def curves(self) -> dict[str, Series]:
         """Accuracies by step."""
         return {
-            f"{name} accuracy": (
+            f"{name.replace('_', '-')} accuracy": (
                 np.array([step for step, _ in points], dtype=np.int64),
                 np.array([float(value) for _, value in points]),
             )

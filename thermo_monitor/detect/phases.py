@@ -15,7 +15,7 @@ from thermo_monitor.records import Event, Phase
 
 MEMORIZED = 0.1  # share of its first level to which the training loss has fallen when the training set is fitted
 _SPIKE = math.log(3.0)  # a loss that is thrown up by this factor is no settled loss
-_FORCES = ("loss/train", "opt/gradient_norm")
+FORCES = ("loss/train", "opt/gradient_norm")
 _SHRINK = 0.005  # logarithm by which the weight norm has to fall to be called shrinking
 
 
@@ -111,7 +111,7 @@ def _memorization(event: Event, context: Context) -> bool:
     # What began while the training set was being fitted is a part of that, unless it went wrong.
     return (
         event.kind == "shift"
-        and not (event.quantity in _FORCES and event.direction == "up")
+        and not (event.quantity in FORCES and event.direction == "up")
         and context.fitted_at is not None
         and event.onset <= context.fitted_at
     )
@@ -120,7 +120,7 @@ def _memorization(event: Event, context: Context) -> bool:
 def _instability(event: Event, context: Context) -> bool:
     if event.kind in ("collapse", "divergence"):
         return True
-    if event.quantity in _FORCES and event.direction == "up":
+    if event.quantity in FORCES and event.direction == "up":
         return True
     return loss_thrown_up(event, context)
 

@@ -5,6 +5,7 @@ The budget of false alarms is the run's: with K watched quantities each detector
 
 from __future__ import annotations
 
+import importlib
 import math
 import time
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,7 @@ from typing import Any
 from thermo_monitor import quantities
 from thermo_monitor.detect import rules
 from thermo_monitor.detect.online import OnlineDetector
-from thermo_monitor.detect.phases import Context, Curve, name_phase
+from thermo_monitor.detect.phases import FORCES, Context, Curve, name_phase
 from thermo_monitor.detect.wording import level, sentence
 from thermo_monitor.records import Event, Reading
 
@@ -32,6 +33,7 @@ class RunDetector:
     """
 
     def __init__(self, detector: OnlineDetector | None = None, run: str = "run") -> None:
+        importlib.import_module("ruptures")  # takes most of a second: now, and not in the middle of a training
         options = detector or DEFAULT
         self._watched = {key: q for key, q in quantities.REGISTRY.items() if q.watched}
         self._detectors = {
@@ -86,8 +88,9 @@ class RunDetector:
             self._states[key] = self._detectors[key].declare(state, step, reason)
 
     def _late(self, key: str, step: int) -> list[Event]:
-        late = getattr(self._detectors[key], "late", None)
-        events = late(self._states[key]) if late else []
+        if key in FORCES:  # loss and gradient always move at the start; what matters there, the rules say
+            return []
+        events = self._detectors[key].late(self._states[key])
         return [replace(event, quantity=key, step=step) for event in events]
 
     def _typed(self, found: list[Event]) -> list[Event]:
