@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from thermo_monitor import quantities
 from thermo_monitor.detect import rules
 from thermo_monitor.detect.online import OnlineDetector
@@ -68,8 +70,9 @@ class RunDetector:
             state, decision = detector.update(state, value, reading.step)
             self._states[key] = state
             found += rules.update(self._rules, reading, value)
-            if decision.event is not None and not rules.handles(key, decision.event):
-                found.append(replace(decision.event, quantity=key))
+            event = decision.event
+            if event is not None and not rules.handles(key, event) and self._matters(key, event):
+                found.append(replace(event, quantity=key))
             if learning and state["mode"] != "burn_in":
                 found += self._late(key, reading.step)
         return self._typed(found)
@@ -86,6 +89,16 @@ class RunDetector:
         """What changes from here on is explained by an intervention."""
         for key, state in self._states.items():
             self._states[key] = self._detectors[key].declare(state, step, reason)
+
+    def _matters(self, key: str, event: Event) -> bool:
+        """Whether a change of spread is large enough: a level that moves has to move by the minimum effect, and so has
+        the spread of readings around a level that stays."""
+        values = self._curves[key].between(event.onset, event.step) if event.kind == "variance" else []
+        if len(values) < 8:
+            return event.kind != "variance"
+        steps = np.diff(values)  # of neighbouring readings, so that a trend does not count as spread
+        spread = 1.4826 * float(np.median(np.abs(steps - np.median(steps)))) / math.sqrt(2)
+        return spread >= self._detectors[key].minimum_effect
 
     def _late(self, key: str, step: int) -> list[Event]:
         if key in FORCES:  # loss and gradient always move at the start; what matters there, the rules say
