@@ -40,6 +40,11 @@ def test_simpler_representations_and_smaller_weights_after_memorization_look_lik
     assert phase(SIMPLER, settled()) == "generalization"
 
 
+def test_a_fall_that_took_very_long_is_the_work_of_weight_decay():
+    slow = Event("drift", 700, 300, "down", "repr/spectral_entropy", details={"slow": True})
+    assert phase(slow, settled()) == "reorganization"
+
+
 def test_without_memorization_they_are_a_reorganization():
     assert phase(SIMPLER, settled(), events=()) == "reorganization"
 

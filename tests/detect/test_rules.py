@@ -89,6 +89,15 @@ def test_a_slow_fall_of_representation_entropy_after_memorization_is_a_drift():
     assert event.details["before"] - event.details["after"] == pytest.approx(0.1, abs=0.004)
 
 
+@pytest.mark.parametrize(("readings", "slow"), [(200, False), (2000, True)])
+def test_a_fall_is_slow_beside_what_memorization_took(readings, slow):
+    state, fitted = memorized()
+    values = [0.6 - 0.2 * k / readings for k in range(readings)]
+    (event,) = feed(state, "repr/spectral_entropy", values, first=2 * fitted)
+    assert event.details.get("slow", False) is slow
+    assert (event.step - event.onset > rules.SLOW * fitted) is slow
+
+
 def test_the_same_fall_is_nothing_before_memorization_or_right_after_it():
     values = [0.6 - 0.001 * k for k in range(200)]
     assert feed(rules.fresh(), "repr/spectral_entropy", values) == []

@@ -133,7 +133,7 @@ def _generalization(event: Event, context: Context) -> bool:
     # thrown up (an earlier rule), the weights shrinking, and the gradient not building up to a spike.
     if event.kind not in ("shift", "drift") or _SIMPLER.get(event.quantity) != event.direction:
         return False
-    if context.fitted_at is None:
+    if context.fitted_at is None or event.details.get("slow"):
         return False
     weights = context.rise("opt/weight_norm", event)
     force = context.rise("opt/gradient_norm", event)

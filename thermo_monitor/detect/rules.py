@@ -18,6 +18,7 @@ FITTED_IN_A_ROW = 5
 COLLAPSED = 0.05  # entropy fraction below which hardly more than one key is attended
 REPRESENTATION = ("repr/representation_entropy", "repr/spectral_entropy")
 SIMPLER = 0.1  # fall of a normalised entropy of the representations: three times its minimum effect
+SLOW = 8  # a fall that takes longer than this many times what memorization took is the slow work of weight decay
 SMOOTH = 5  # readings in the running median that is compared
 UNDECIDED = 0.25  # share of its first value to which the predictive entropy has to fall with the loss
 
@@ -158,6 +159,8 @@ def _simplification(state: State, reading: Reading) -> list[Event]:
         "after": level,
     }
     since = own["since"]
+    if reading.step - since > SLOW * max(fitted, 1):
+        details["slow"] = True
     return [
         Event(
             "drift", reading.step, since, "down", reading.quantity, math.nan,
