@@ -146,20 +146,19 @@ def judge(state: dict[str, Any], follow: Follow, wait: int, minimum_effect: floa
     spread, dependence = long_run(base)
     spread = max(spread, scale.mad(window))
     error = 1.25 * spread * math.sqrt(dependence / (window.size * follow["size"]))
-    noisy = base["noise"] >= (1.0 - base["phi"]) * minimum_effect
-    bar = max(
-        minimum_effect, 4.0 * error, 0.2 * abs(follow["peak"]) if noisy else 0.0, 2.0 * base["sigma"] if noisy else 0.0
-    )
+    bar = max(minimum_effect, 4.0 * error)
+    if follow["noisy"]:
+        bar = max(bar, 0.2 * abs(follow["peak"]), 2.0 * base["sigma"])
 
     logs = np.array(follow["logs"])
     moved = float(np.mean(logs)) - base["log_mean"] if logs.size else 0.0
     ratio = math.exp(0.5 * moved)
     if abs(away) > bar and abs(after - follow["before"]) >= minimum_effect:
         return Verdict("shift", after, width(follow, after), ratio, away)
-    now = scale.mad(np.diff(np.array(state["values"][-wait:]), 2)) / math.sqrt(
-        2.0 * (1.0 - base["phi"]) * (3.0 - base["phi"])
-    )
-    visible = max(now, long_run(base)[0]) >= 0.5 * minimum_effect
+    phi = base["phi"]
+    bends = scale.mad(np.diff(np.array(state["values"][-wait:]), 2))
+    now = bends / math.sqrt(2.0 * (1.0 - phi) * (3.0 - phi))
+    visible = max(now, long_run(base)[0]) >= 0.5 * minimum_effect  # marginal deviations, before and now
     if visible and abs(moved) > max(0.5, 5.0 * math.sqrt(base["log_var"] / max(logs.size, 1))):
         return Verdict("variance", after, math.nan, ratio, away)
     peak = abs(follow["peak"]) > max(3.0 * spread, minimum_effect, 2.0 * abs(away))
@@ -167,19 +166,18 @@ def judge(state: dict[str, Any], follow: Follow, wait: int, minimum_effect: floa
 
 
 def width(follow: Follow, after: float) -> float:
-    """Readings between the first leaving of the old level by 5 % of the way and the last arrival at 95 %."""
+    """Readings from leaving the old level by 5 % of the way to the first arrival at 95 % of it; NaN without a way."""
     way = after - follow["before"]
     if way == 0.0:
         return math.nan
     share = (np.array(follow["blocks"]) - follow["before"]) / way
-    late = np.flatnonzero(share < 0.95)
-    smooth = share[1:-1] if share.size < 3 else (share[:-2] + share[1:-1] + share[2:]) / 3.0
-    late = np.flatnonzero(smooth < 0.95)
-    early = np.flatnonzero(smooth > 0.05)
-    first = int(early[0]) if early.size else 0
-    crossing = np.flatnonzero(smooth[first:] >= 0.95)
-    last = first + int(crossing[0]) if crossing.size else (int(late[-1]) if late.size else first)
-    return float(max(last - first, 0) * follow["size"] + follow["size"])
+    if share.size >= 3:
+        share = (share[:-2] + share[1:-1] + share[2:]) / 3.0  # one block alone may be noise
+    left = np.flatnonzero(share > 0.05)
+    first = int(left[0]) if left.size else 0
+    arrived = np.flatnonzero(share[first:] >= 0.95)
+    blocks = int(arrived[0]) if arrived.size else len(share) - 1 - first
+    return float((max(blocks, 0) + 1) * follow["size"])
 
 
 def departure(follow: Follow, way: float, share: float) -> int | None:

@@ -162,7 +162,7 @@ class OnlineDetector:
         values, steps = state["values"], state["steps"]
         values.append(x)
         steps.append(step)
-        if len(values) > 2 * settings.wait:
+        if len(values) > max(2 * settings.wait, 80):
             del values[: settings.wait // 2], steps[: settings.wait // 2]
         if mode == "watch":
             statistic = watch.read(
@@ -176,6 +176,8 @@ class OnlineDetector:
         if gap:
             watch.let_pass(state, gap)
         if mode == "follow":
+            if gap:
+                state["follow"]["last"] = None
             return state, alarm.go_on(state, settings, x, step)
         return state, grace.go_on(state, settings, step)
 
