@@ -10,13 +10,14 @@ import math
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from thermo_monitor.detect.baseline import Baseline, log_bounds, long_run
 from thermo_monitor.detect.watch import expected
 from thermo_monitor.streaming import scale
 
-TRAIL = 96  # blocks, then pairs are joined
+TRAIL = 64  # blocks, then pairs are joined
 Follow = dict[str, Any]
 
 
@@ -78,10 +79,9 @@ def read(state: dict[str, Any], follow: Follow, x: float, step: int, minimum_eff
     residual = x - 0.5 * (low + high)
     last = follow["last"]
     if last is not None:
-        u = (residual - base["phi"] * last) / base["sigma"]
+        size = abs(residual - base["phi"] * last)
         log_low, log_high = log_bounds(base["sigma"], minimum_effect)
-        square = u * u
-        follow["logs"].append(min(max(math.log(square), log_low), log_high) if square > 0.0 else log_low)
+        follow["logs"].append(min(max(2.0 * math.log(size), log_low), log_high) if size > 0.0 else log_low)
         del follow["logs"][: -max(wait // 2, 10)]
     follow["last"] = residual
 
@@ -135,8 +135,8 @@ def judge(state: dict[str, Any], follow: Follow, wait: int, minimum_effect: floa
     """What the change turned out to be, its level having settled.
 
     The level is away when it lies outside the band by the minimum effect, by four standard errors, and, where noise
-    sets the scale, by a fifth of the peak; a remainder smaller than that is left to the statistic, which starts
-    again.
+    sets the scale, by a fifth of the way that it went; a remainder smaller than that is left to the statistic,
+    which starts again. A level that is not where it was says nothing about the spread.
     """
     base = state["base"]
     window = tail(follow, follow["least"])
@@ -148,7 +148,7 @@ def judge(state: dict[str, Any], follow: Follow, wait: int, minimum_effect: floa
     error = 1.25 * spread * math.sqrt(dependence / (window.size * follow["size"]))
     bar = max(minimum_effect, 4.0 * error)
     if follow["noisy"]:
-        bar = max(bar, 0.2 * abs(follow["peak"]), 2.0 * base["sigma"])
+        bar = max(bar, 0.2 * _height(follow), 2.0 * base["sigma"])
 
     logs = np.array(follow["logs"])
     moved = float(np.mean(logs)) - base["log_mean"] if logs.size else 0.0
@@ -159,10 +159,22 @@ def judge(state: dict[str, Any], follow: Follow, wait: int, minimum_effect: floa
     bends = scale.mad(np.diff(np.array(state["values"][-wait:]), 2))
     now = bends / math.sqrt(2.0 * (1.0 - phi) * (3.0 - phi))
     visible = max(now, long_run(base)[0]) >= 0.5 * minimum_effect  # marginal deviations, before and now
-    if visible and abs(moved) > max(0.5, 5.0 * math.sqrt(base["log_var"] / max(logs.size, 1))):
+    if (
+        visible
+        and abs(away) < 3.0 * error
+        and abs(moved) > max(0.5, 5.0 * math.sqrt(base["log_var"] / max(logs.size, 1)))
+    ):
         return Verdict("variance", after, math.nan, ratio, away)
     peak = abs(follow["peak"]) > max(3.0 * spread, minimum_effect, 2.0 * abs(away))
     return Verdict("excursion" if peak else "none", after, math.nan, ratio, away)
+
+
+def _height(follow: Follow) -> float:
+    """How far the level went, single outliers apart: the largest running median of five blocks."""
+    blocks = np.array(follow["blocks"])
+    if blocks.size < 5:
+        return 0.0
+    return float(np.max(np.abs(np.median(sliding_window_view(blocks, 5), axis=1) - follow["before"])))
 
 
 def width(follow: Follow, after: float) -> float:
