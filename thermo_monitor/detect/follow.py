@@ -148,7 +148,7 @@ def judge(state: dict[str, Any], follow: Follow, wait: int, minimum_effect: floa
     error = 1.25 * spread * math.sqrt(dependence / (window.size * follow["size"]))
     bar = max(minimum_effect, 4.0 * error)
     if follow["noisy"]:
-        bar = max(bar, 0.2 * _height(follow), 2.0 * base["sigma"])
+        bar = max(bar, 0.2 * _height(follow))
 
     logs = np.array(follow["logs"])
     moved = float(np.mean(logs)) - base["log_mean"] if logs.size else 0.0
