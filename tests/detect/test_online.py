@@ -244,13 +244,14 @@ def test_missing_readings_are_skipped():
     ],
 )
 @pytest.mark.parametrize("effect", [0.0, 0.05])
-def test_any_series_gets_an_answer(values, effect):
-    detector = OnlineDetector(burn_in=40, minimum_effect=effect)
+@pytest.mark.parametrize("options", [{"burn_in": 40}, {"burn_in": 10, "persistence": 4, "patience": 2, "arl": 2.0}])
+def test_any_series_gets_an_answer(values, effect, options):
+    detector = OnlineDetector(minimum_effect=effect, **options)
     state = detector.init()
     for step, value in enumerate(values):
         state, decision = detector.update(state, value, step)
         assert not math.isnan(decision.statistic)
-        assert decision.threshold == math.log(10_000)
+        assert decision.threshold == math.log(detector.arl)
     json.dumps(state, allow_nan=False)
     assert all(isinstance(e, Event) for e in detector.late(state))
 

@@ -25,7 +25,7 @@ SHORTEST = 100.0  # the line never remembers less, or it would follow a change b
 SHARE = 1.0 / 3.0  # of the readings so far that the line remembers: a decay is as smooth as it is old
 CAUTION = 1.5  # standard errors of the learned level that the dead band makes room for
 ROUNDING = 1e-9  # smallest relative size of anything that is not rounding
-LOG_LOW, LOG_HIGH = -6.0, math.log(100.0)  # log u^2 / sigma^2 is bounded: an exact repeat is not infinitely quiet
+LOG_LOW_FACTOR = math.exp(-3.0)
 Baseline = dict[str, Any]
 
 
@@ -69,8 +69,8 @@ def estimate(
     for i, x in enumerate(np.clip(values, line - 4.0 * spread, line + 4.0 * spread).tolist()):
         trend.update(fitted, x, max(SHORTEST, SHARE * (i + 1)))
     z = np.clip(u / sigma, -CLIP, CLIP)
-    bounds = log_bounds(sigma, minimum_effect)
-    w = np.clip(np.log(np.maximum((u / sigma) ** 2, math.exp(LOG_LOW))), *bounds)
+    log_low, log_high = log_bounds(sigma, minimum_effect)
+    w = np.clip(2.0 * np.log(np.maximum(np.abs(u), math.exp(0.5 * log_low))), log_low, log_high)
     return {
         "n": float(n),
         "line": fitted,
@@ -100,9 +100,14 @@ def noise_of(raw: float, rough: float, phi: float, minimum_effect: float) -> flo
 
 
 def log_bounds(sigma: float, minimum_effect: float) -> tuple[float, float]:
-    """Bounds of ``log u^2 / sigma^2``: innovations below half the minimum effect are all alike."""
-    low = max(LOG_LOW, 2.0 * math.log(0.5 * minimum_effect / sigma)) if minimum_effect > 0.0 else LOG_LOW
-    return low, max(LOG_HIGH, low + LOG_HIGH)
+    """Bounds of ``log u^2`` in the test of the spread, in units of the readings.
+
+    An exact repeat is not infinitely quiet, and innovations below half the minimum effect are all alike.
+    """
+    return (
+        2.0 * math.log(max(LOG_LOW_FACTOR * sigma, 0.5 * minimum_effect)),
+        2.0 * math.log(10.0 * max(sigma, 0.5 * minimum_effect)),
+    )
 
 
 def noise_share(base: Baseline) -> float:

@@ -103,7 +103,10 @@ class OnlineDetector:
                 raise ValueError(f"{name} is a whole number of readings, {least} or more; got {value!r}")
         wait = min(max(20, int(0.6 * self.burn_in)), 120) if self.persistence is None else self.persistence
         patience = max(10, self.burn_in // 4) if self.patience is None else self.patience
-        settings = Settings(float(self.minimum_effect), self.burn_in, wait, patience, math.log(self.arl))
+        threshold = math.log(self.arl)
+        # With a minimum effect the evidence grows slowly, and the trend must not have eaten the change by then.
+        freeze = (0.5 if self.minimum_effect == 0 else 0.3) * threshold
+        settings = Settings(float(self.minimum_effect), self.burn_in, wait, patience, threshold, freeze)
         object.__setattr__(self, "_settings", settings)
 
     def init(self) -> State:
@@ -162,12 +165,10 @@ class OnlineDetector:
         values, steps = state["values"], state["steps"]
         values.append(x)
         steps.append(step)
-        if len(values) > 2 * settings.wait:
+        if len(values) > max(2 * settings.wait, 80):
             del values[: settings.wait // 2], steps[: settings.wait // 2]
         if mode == "watch":
-            statistic = watch.read(
-                state, x, step, gap, 0.5 * settings.threshold, settings.minimum_effect / state["unit"]
-            )
+            statistic = watch.read(state, x, step, gap, settings.freeze, settings.minimum_effect / state["unit"])
             if statistic >= settings.threshold:
                 return state, alarm.sound(state, settings, step)
             if state["queue"]:
@@ -176,6 +177,8 @@ class OnlineDetector:
         if gap:
             watch.let_pass(state, gap)
         if mode == "follow":
+            if gap:
+                state["follow"]["last"] = None
             return state, alarm.go_on(state, settings, x, step)
         return state, grace.go_on(state, settings, step)
 

@@ -23,6 +23,7 @@ class Settings:
         wait: readings that a sharp change must persist.
         patience: non-finite readings in a row that make a divergence.
         threshold: logarithm of the alarm threshold.
+        freeze: logarithm of the statistic above which the baseline learns no more.
     """
 
     minimum_effect: float
@@ -30,6 +31,7 @@ class Settings:
     wait: int
     patience: int
     threshold: float
+    freeze: float
 
 
 @dataclass(frozen=True, slots=True)

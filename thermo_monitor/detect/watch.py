@@ -81,7 +81,8 @@ def read(state: dict[str, Any], x: float, step: int, missing: int, half: float, 
     u = 0.5 * (up + down)
     square = u * u
     log_low, log_high = log_bounds(sigma, minimum_effect)
-    log_square = math.log(square) if square > 0.0 else log_low
+    size = abs(u) * sigma
+    log_square = 2.0 * math.log(size) if size > 0.0 else log_low
     log_square = log_low if log_square < log_low else log_high if log_square > log_high else log_square
     log_var = base["log_var"]
     w = (log_square - base["log_mean"]) / math.sqrt(log_var)
