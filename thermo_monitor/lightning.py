@@ -1,8 +1,8 @@
 """The callback for Lightning, under either of its names.
 
 Example:
-    ``Trainer(callbacks=[ThermoMonitor()])`` is all. Readings go through the trainer's own TensorBoard writer, events are
-    printed and written beside it.
+    ``Trainer(callbacks=[ThermoMonitor()])`` is all. Readings go through the trainer's own TensorBoard writer, events
+    are printed and written beside it.
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ class ThermoMonitor(_Base):
             raise ValueError(f"save_checkpoint_on={save_checkpoint_on!r}: give a list, such as ('shift',)")
         for word in save_checkpoint_on:
             if word not in (*KINDS, *PHASES):
-                raise ValueError(f"save_checkpoint_on holds {word!r}; kinds: {', '.join(KINDS)}; phases: {', '.join(PHASES)}")
+                raise ValueError(
+                    f"save_checkpoint_on holds {word!r}; kinds: {', '.join(KINDS)}; phases: {', '.join(PHASES)}"
+                )
         self._options: dict[str, Any] = {
             "every": every,
             "fast_every": fast_every,
