@@ -142,6 +142,16 @@ class Monitor:
         """Whether a measured step is under way."""
         return self._open
 
+    @property
+    def measuring_all(self) -> bool:
+        """Whether the step under way is one of the costly probes as well."""
+        return self._open and self._slow
+
+    @property
+    def last_step(self) -> int:
+        """The last step that was measured, -1 before the first."""
+        return self._step
+
     # ------------------------------------------------------------------------------------------- one training step
     def step(self, step: int) -> AbstractContextManager[None]:
         """A context around one optimizer step; ``step`` counts from 0 and never falls, except after a resume."""
@@ -215,7 +225,8 @@ class Monitor:
                     labels[name] = (collected[0], len(collected[1]))
                     tensors += collected[1]
             self._open, self._measuring = False, ()
-            arrivals = self._transport.arrived()
+            # Not the part "transport": what is under way already shall arrive, also when no more can be sent.
+            arrivals = self.guard.run("arrival", self._transport.arrived) or []
             self.guard.run("transport", self._transport.send, self._step, labels, tensors)
             for arrival in arrivals:
                 self._reader.read(arrival)
@@ -233,7 +244,7 @@ class Monitor:
 
     def flush(self) -> None:
         """Read what is still under way, waiting for it: before a checkpoint, or to see the newest numbers."""
-        for arrival in self._transport.drain():
+        for arrival in self.guard.run("arrival", self._transport.drain) or []:
             self._reader.read(arrival)
 
     # --------------------------------------------------------------------------------------------------- the rest

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from thermo_monitor.guard import Guard, tell
+from thermo_monitor.probes.hooks import Hook
 from thermo_monitor.probes.hub import Hub, module_names
 from thermo_monitor.probes.routes import transformers
 from thermo_monitor.probes.routes.functions import ListeningMode
@@ -37,7 +38,7 @@ class Ear:
         """Once, before the first step."""
         self._keys = transformers.install(self._model)
         for module in _entrances(self._model):
-            self._handles.append(module.register_forward_pre_hook(self._entered, with_kwargs=True))
+            self._handles.append(module.register_forward_pre_hook(Hook(self._entered), with_kwargs=True))
         # A monitor that is dropped without close() must not leave the attention of the process wrapped.
         self._finalizer = weakref.finalize(self, transformers.uninstall, self._keys)
 

@@ -14,6 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from thermo_monitor.physics import representation as geometry
 from thermo_monitor.physics.attention import evenly_spaced_rows
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities, number
+from thermo_monitor.probes.hooks import Hook
 from thermo_monitor.probes.hub import Hub, RepresentationCall
 
 _POSSIBLE = (
@@ -89,7 +90,7 @@ class _RepresentationListener(Listener):
             except AttributeError:
                 near = ", ".join([name for name, _ in run.model.named_modules()][1:9])
                 raise ValueError(f"the model has no module {self.module!r}; it has {near}, ...") from None
-            self._handle = block.register_forward_hook(self._hook)
+            self._handle = block.register_forward_hook(Hook(self._hook))
         run.hub.on_representation.append(self._hear)
 
     def _hook(self, module: nn.Module, args: Any, output: Any) -> None:

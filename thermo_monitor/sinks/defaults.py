@@ -58,7 +58,11 @@ def logger_sinks(trainer: Any, layers: Sequence[int] = ()) -> list[Sink]:
             sinks.append(TensorBoardSink(writer=lambda logger=logger: logger.experiment, layers=layers))
         else:
             sinks.append(MetricsSink(logger.log_metrics))
-    path = Path(log_dir or trainer.default_root_dir) / JSONL
+    directory = str(log_dir or trainer.default_root_dir)
+    if "://" in directory:
+        tell(f"{JSONL} is not written, since {directory} is not on this machine")
+        return sinks
+    path = Path(directory) / JSONL
     if not trainer.loggers:
         tell(f"the trainer has no logger, so there is no TensorBoard to write to; readings and events go to {path}")
     try:
