@@ -100,9 +100,10 @@ class Ear:
 def _entrances(model: nn.Module) -> list[nn.Module]:
     """The model, and the outermost transformers models inside it, which are called with the padding mask."""
     found = [model]
-    if "transformers" not in sys.modules:
+    # Not the package itself, which others import without using it: its attributes would load all of it.
+    if "transformers.modeling_utils" not in sys.modules:
         return found
-    pretrained = sys.modules["transformers"].PreTrainedModel
+    pretrained = sys.modules["transformers.modeling_utils"].PreTrainedModel
     inside: set[int] = set()
     for module in model.modules():
         if isinstance(module, pretrained) and id(module) not in inside:
