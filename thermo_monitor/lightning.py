@@ -39,7 +39,7 @@ def _bases() -> tuple[type, ...]:
 
     What is installed says nothing, since one package requires the other; with neither loaded the first that can be is.
     """
-    loaded = [name for name in _NAMES if name in sys.modules]
+    loaded = [name for name in _NAMES if sys.modules.get(name) is not None]
     for name in () if loaded else _NAMES:
         try:
             importlib.import_module(name)
