@@ -108,13 +108,13 @@ class _RepresentationListener(Listener):
         if self._heard is not None or hidden.dim() < 2:
             return  # the first micro-batch is the sample: the same sequences where batches are fixed
         if hidden.dim() > 2 and self._options.positions == "last":
-            hidden = hidden[:, -1]
+            hidden = hidden[:, -1:].flatten(0, -2)  # a slice, since a sequence may be empty
         elif hidden.dim() > 2:
             hidden = hidden.flatten(0, -2)
         rows = evenly_spaced_rows(hidden.shape[0], self._options.tokens, device=hidden.device)
         sample, present = hidden[rows], None
         if call.padding is not None and call.padding.numel() == call.hidden[..., 0].numel():
-            real = call.padding[:, -1] if self._options.positions == "last" else call.padding.reshape(-1)
+            real = call.padding[:, -1:].reshape(-1) if self._options.positions == "last" else call.padding.reshape(-1)
             present = real[rows].to(sample.device).bool()
         with torch.autocast(sample.device.type, enabled=False):
             grams = [geometry.normalised_gram(sample, present), geometry.centred_gram(sample, present)]
