@@ -1,13 +1,8 @@
-"""The order of events of a measured step, and what a step costs that is not measured."""
-
-import math
-import sys
+"""What is read in the plain loop, and what the monitor makes of odd uses of it."""
 
 import numpy as np
 import pytest
 import torch
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.models import batches, build, cross_entropy, train
 from thermo_monitor import Event, Monitor
@@ -35,7 +30,7 @@ def test_a_loss_may_be_any_number(loss, spoken):
         assert monitor.latest["loss/train"] == 0.5
 
 
-@pytest.mark.parametrize("loss", [None, "0.5", object()])
+@pytest.mark.parametrize("loss", [None, "half", object()])
 def test_what_is_no_loss_switches_the_loss_off(loss, spoken):
     with Monitor(build(), sinks=[]) as monitor:
         for step in range(2):
@@ -138,21 +133,21 @@ def test_two_monitors_hear_the_same_and_leave_in_any_order(spoken):
 
 
 def test_a_resumed_monitor_continues_events_and_detectors(spoken):
-    detector = OnlineDetector(burn_in=10)
+    detector = OnlineDetector(burn_in=20)
 
     def feed(monitor, steps):
         for step in steps:
             with monitor.step(step):
-                monitor.loss(2.0 + 0.1 * math.sin(step) + (5.0 if step > 20 else 0.0))
+                monitor.loss(2.0 + 0.01 * (step * 7919 % 13) + (5.0 if step > 40 else 0.0))
 
     def make():
         return Monitor(build(), sinks=[], preset=[default()[0]], detector=detector, strict=True)
 
     whole, first, second = make(), make(), make()
-    feed(whole, range(80))
-    feed(first, range(60))
+    feed(whole, range(120))
+    feed(first, range(100))
     second.load_state_dict(first.state_dict())
-    feed(second, range(60, 80))
+    feed(second, range(100, 120))
     for monitor in (whole, second):
         monitor.close()
     assert [(e.id, e.kind, e.onset, e.step) for e in second.events] == [
@@ -171,86 +166,6 @@ def test_declare_and_describe(spoken):
         text = monitor.describe()
     assert "AttentionProbe: slow cadence" in text
     assert "LossProbe: fast cadence" in text
-
-
-# --------------------------------------------------------------------------------------------------------------- costs
-class NoTorch(TorchFunctionMode):
-    """Any call of torch is an error."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        raise AssertionError(f"{func} was called")
-
-
-def unscheduled(monitor, loss):
-    with monitor.step(1):
-        monitor.loss(loss)
-        monitor.micro_batch()
-        monitor.gradients()
-        monitor.pause()
-
-
-def test_a_step_that_is_not_scheduled_touches_nothing(monkeypatch, spoken):
-    monitor = Monitor(build(), every=10, fast_every=10, sinks=[], strict=True)
-    loss = torch.ones(())
-    for _, listener in monitor._parts.values():
-        for method in ("on_loss", "before_step", "after_step", "collect", "read"):
-            monkeypatch.setattr(listener, method, None)
-    for part in ("_transport", "_reader", "_meter"):
-        monkeypatch.setattr(monitor, part, None)
-    for method in ("open", "shut"):
-        monkeypatch.setattr(monitor._ear, method, None)
-    with NoTorch():
-        unscheduled(monitor, loss)
-    monkeypatch.undo()
-    with pytest.raises(AssertionError, match="was called"), NoTorch(), monitor.step(10):
-        monitor.loss(loss)
-    monitor.close()
-
-
-def test_a_step_that_is_not_scheduled_makes_no_object(spoken):
-    monitor, loss = Monitor(build(), every=10, fast_every=10, sinks=[]), torch.ones(())
-    assert monitor.step(1) is monitor.step(2)
-    unscheduled(monitor, loss)
-    before = sys.getallocatedblocks()
-    for _ in range(1000):
-        unscheduled(monitor, loss)
-    assert sys.getallocatedblocks() - before < 100
-    monitor.close()
-
-
-class HostReads(TorchDispatchMode):
-    """Counts values that are brought to the host one by one."""
-
-    count = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.count += func is torch.ops.aten._local_scalar_dense.default
-        return func(*args, **(kwargs or {}))
-
-
-@pytest.mark.parametrize("preset", ["default", "study"])
-def test_measuring_reads_no_value(preset, spoken):
-    model = build()
-    optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    monitor = Monitor(model, optimizer, every=1, preset=preset, sinks=[], strict=True)
-    train(model, monitor, steps=1, optimizer=optimizer)
-    monitor.flush()
-    with HostReads() as reads:
-        monitor.begin(1)
-        tokens = batches(1)[0]
-        loss = cross_entropy(model(tokens), tokens)
-        loss.backward()
-        monitor.loss(loss)
-        monitor.gradients()
-        optimizer.step()
-        monitor.end()  # nothing has arrived: this measures and sends
-    assert reads.count == 0
-    with HostReads() as reads:
-        loss.item()
-    assert reads.count == 1
-    assert monitor.ticks == 1
-    monitor.close()
-    assert monitor.ticks == 2
 
 
 def test_events_reach_everybody_in_order(spoken):

@@ -51,9 +51,10 @@ def logger_sinks(trainer: Any, layers: Sequence[int] = ()) -> list[Sink]:
     if not trainer.is_global_zero:
         return []
     sinks: list[Sink] = [ConsoleSink()]
-    if trainer.fast_dev_run:
-        return sinks  # a rehearsal leaves no files
-    for logger in trainer.loggers:
+    loggers = [logger for logger in trainer.loggers if type(logger).__name__ != "DummyLogger"]
+    if trainer.fast_dev_run or len(loggers) < len(trainer.loggers):
+        return sinks  # a rehearsal, or the search for a learning rate, leaves no files
+    for logger in loggers:
         if type(logger).__name__ == "TensorBoardLogger":
             sinks.append(TensorBoardSink(writer=lambda logger=logger: logger.experiment, layers=layers))
         else:
@@ -63,7 +64,7 @@ def logger_sinks(trainer: Any, layers: Sequence[int] = ()) -> list[Sink]:
         tell(f"{JSONL} is not written, since {directory} is not on this machine")
         return sinks
     path = Path(directory) / JSONL
-    if not trainer.loggers:
+    if not loggers:
         tell(f"the trainer has no logger, so there is no TensorBoard to write to; readings and events go to {path}")
     try:
         sinks.append(JsonlSink(path))
