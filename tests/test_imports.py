@@ -77,7 +77,7 @@ def violations(package, table=None):
                 target = rest.partition(".")[0]
                 target = (
                     target
-                    if target and (package / target).is_dir() or (package / f"{target}.py").exists()
+                    if (target and (package / target).is_dir()) or (package / f"{target}.py").exists()
                     else "__init__"
                 )
             elif top in sys.stdlib_module_names:

@@ -100,6 +100,9 @@ def test_a_skipped_epoch_is_not_listened_to(tmp_path):
         def on_train_batch_start(self, batch, index):
             return -1 if index == 3 else None
 
+        def on_train_epoch_end(self):
+            assert not hub.ACTIVE
+
         def validation_step(self, tokens, index):
             assert not hub.ACTIVE
             assert torch.overrides._len_torch_function_stack() == 0
@@ -111,17 +114,25 @@ def test_a_skipped_epoch_is_not_listened_to(tmp_path):
 
 
 def test_manual_optimization_counts_its_own_steps(tmp_path):
+    moved = []
+
     class Two(Module):
         def __init__(self):
             super().__init__()
             self.automatic_optimization = False
 
         def training_step(self, tokens, index):
+            before = [p.detach().clone() for p in self.parameters()]
             for optimizer in self.optimizers():
                 loss = cross_entropy(self.model(tokens), tokens)
                 optimizer.zero_grad()
                 self.manual_backward(loss)
                 optimizer.step()
+            moved.append(
+                torch.nn.utils.get_total_norm(
+                    [p.detach() - b for p, b in zip(self.parameters(), before, strict=True)]
+                ).item()
+            )
             return loss.detach()
 
         def configure_optimizers(self):
@@ -132,6 +143,7 @@ def test_manual_optimization_counts_its_own_steps(tmp_path):
     assert run.global_step == 12
     for quantity in ("loss/train", "opt/gradient_norm", "opt/update_norm", "attn/entropy_fraction"):
         assert sink.series(quantity)[0].tolist() == list(range(6))
+    assert sink.series("opt/update_norm")[1].tolist() == pytest.approx(moved, rel=1e-5)  # of both optimizers
 
 
 @pytest.mark.parametrize("every", [2, lambda step: step in (1, 4)])

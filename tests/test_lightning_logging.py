@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -16,9 +16,16 @@ def test_metrics_are_there_for_checkpoints_and_early_stopping(tmp_path):
     checkpoint = ModelCheckpoint(tmp_path, monitor="thermo/specific_heat_norm", every_n_train_steps=1, save_top_k=2)
     stopping = EarlyStopping("thermo/entropy_fraction", check_on_train_epoch_end=True, patience=3, mode="min")
     callback = ThermoMonitor(every=1, sinks=[], strict=True)
+    present = []
+
+    class Looks(Callback):
+        def on_train_batch_end(self, trainer, *_):
+            present.append("thermo/specific_heat_norm" in trainer.callback_metrics)
+
     options = {"enable_checkpointing": True, "max_epochs": 2, "max_steps": -1}
-    run = trainer(tmp_path, callback, stopping, checkpoint, **options)
+    run = trainer(tmp_path, callback, Looks(), stopping, checkpoint, **options)
     fit(run, Module())
+    assert all(present)  # from the first step
     assert len(list(tmp_path.glob("*.ckpt"))) == 2
     assert math.isfinite(float(checkpoint.best_model_score))
     notable = [e for e in callback.events if e.level != "info"]

@@ -8,6 +8,7 @@ from tests.models import batches, build, cross_entropy, train
 from thermo_monitor import Event, Monitor
 from thermo_monitor.detect.online import OnlineDetector
 from thermo_monitor.presets import default, study
+from thermo_monitor.probes import hub
 from thermo_monitor.sinks import MemorySink, read_jsonl
 
 
@@ -92,6 +93,19 @@ def test_a_step_that_was_not_ended_is_forgotten(spoken):
             monitor.loss(2.0)
     steps, values = sink.series("loss/train")
     assert (steps.tolist(), values.tolist()) == ([1], [2.0])
+
+
+def test_nothing_listens_from_the_gradients_on(spoken):
+    model, tokens = build(), batches(1)[0]
+    with Monitor(model, every=1, sinks=[sink := MemorySink()], strict=True) as monitor, monitor.step(0):
+        assert hub.ACTIVE
+        cross_entropy(model(tokens), tokens).backward()
+        monitor.gradients()
+        assert not hub.ACTIVE
+        monitor.micro_batch()
+        monitor.pause()
+        assert not hub.ACTIVE
+    assert sink.series("attn/entropy_fraction")[0].tolist() == [0]
 
 
 def test_closing_twice_is_harmless_and_a_closed_monitor_says_so_once(spoken):

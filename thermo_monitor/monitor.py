@@ -147,11 +147,6 @@ class Monitor:
         """Whether the step under way is one of the costly probes as well."""
         return self._open and self._slow
 
-    @property
-    def last_step(self) -> int:
-        """The last step that was measured, -1 before the first."""
-        return self._step
-
     # ------------------------------------------------------------------------------------------- one training step
     def step(self, step: int) -> AbstractContextManager[None]:
         """A context around one optimizer step; ``step`` counts from 0 and never falls, except after a resume."""
