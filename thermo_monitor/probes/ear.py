@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from thermo_monitor.guard import Guard, tell
+from thermo_monitor.probes.hooks import Hook
 from thermo_monitor.probes.hub import Hub, module_names
 from thermo_monitor.probes.routes import transformers
 from thermo_monitor.probes.routes.functions import ListeningMode
@@ -37,7 +38,7 @@ class Ear:
         """Once, before the first step."""
         self._keys = transformers.install(self._model)
         for module in _entrances(self._model):
-            self._handles.append(module.register_forward_pre_hook(self._entered, with_kwargs=True))
+            self._handles.append(module.register_forward_pre_hook(Hook(self._entered), with_kwargs=True))
         # A monitor that is dropped without close() must not leave the attention of the process wrapped.
         self._finalizer = weakref.finalize(self, transformers.uninstall, self._keys)
 
@@ -99,9 +100,10 @@ class Ear:
 def _entrances(model: nn.Module) -> list[nn.Module]:
     """The model, and the outermost transformers models inside it, which are called with the padding mask."""
     found = [model]
-    if "transformers" not in sys.modules:
+    # Not the package itself, which others import without using it: its attributes would load all of it.
+    if "transformers.modeling_utils" not in sys.modules:
         return found
-    pretrained = sys.modules["transformers"].PreTrainedModel
+    pretrained = sys.modules["transformers.modeling_utils"].PreTrainedModel
     inside: set[int] = set()
     for module in model.modules():
         if isinstance(module, pretrained) and id(module) not in inside:

@@ -7,7 +7,7 @@ the probes subscribe. Between ``shut`` and ``open`` nothing is heard and nothing
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -81,6 +81,8 @@ class Hub:
         self._refused = refused
         self._calls: dict[str, int] = {}
         self._deaf = False
+        self._off: set[str] = set()  # parts that failed
+        self.meter: AbstractContextManager[object] = nullcontext()  # entered while something is heard
 
     @property
     def listening(self) -> bool:
@@ -117,12 +119,13 @@ class Hub:
 
     def hear(self, part: str, report: Callable[[], None]) -> None:
         """Run a route's report without ever disturbing the program around it."""
-        if self._deaf or recomputing() or torch.compiler.is_compiling():
+        if self._deaf or part in self._off or recomputing() or torch.compiler.is_compiling():
             return
         try:
-            with torch.no_grad():
+            with self.meter, torch.no_grad():
                 report()
         except Exception as error:
+            self._off.add(part)
             self._failed(part, error)
 
     def attention(self, call: AttentionCall) -> None:

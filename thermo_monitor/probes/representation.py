@@ -14,6 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from thermo_monitor.physics import representation as geometry
 from thermo_monitor.physics.attention import evenly_spaced_rows
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities, number
+from thermo_monitor.probes.hooks import Hook
 from thermo_monitor.probes.hub import Hub, RepresentationCall
 
 _POSSIBLE = (
@@ -89,7 +90,7 @@ class _RepresentationListener(Listener):
             except AttributeError:
                 near = ", ".join([name for name, _ in run.model.named_modules()][1:9])
                 raise ValueError(f"the model has no module {self.module!r}; it has {near}, ...") from None
-            self._handle = block.register_forward_hook(self._hook)
+            self._handle = block.register_forward_hook(Hook(self._hook))
         run.hub.on_representation.append(self._hear)
 
     def _hook(self, module: nn.Module, args: Any, output: Any) -> None:
@@ -107,13 +108,13 @@ class _RepresentationListener(Listener):
         if self._heard is not None or hidden.dim() < 2:
             return  # the first micro-batch is the sample: the same sequences where batches are fixed
         if hidden.dim() > 2 and self._options.positions == "last":
-            hidden = hidden[:, -1]
+            hidden = hidden[:, -1:].flatten(0, -2)  # a slice, since a sequence may be empty
         elif hidden.dim() > 2:
             hidden = hidden.flatten(0, -2)
         rows = evenly_spaced_rows(hidden.shape[0], self._options.tokens, device=hidden.device)
         sample, present = hidden[rows], None
         if call.padding is not None and call.padding.numel() == call.hidden[..., 0].numel():
-            real = call.padding[:, -1] if self._options.positions == "last" else call.padding.reshape(-1)
+            real = call.padding[:, -1:].reshape(-1) if self._options.positions == "last" else call.padding.reshape(-1)
             present = real[rows].to(sample.device).bool()
         with torch.autocast(sample.device.type, enabled=False):
             grams = [geometry.normalised_gram(sample, present), geometry.centred_gram(sample, present)]

@@ -118,6 +118,9 @@ def _multihead(hub: Hub, *args: Any, **kwargs: Any) -> None:
         w_q, w_k = a["q_proj_weight"], a["k_proj_weight"]
     else:
         w_q, w_k, _ = a["in_proj_weight"].chunk(3)
+    # Autocast keeps the half-precision copy of a weight: one made here, without a graph, would serve the user's own call
+    # and leave the weight without a gradient. Of a detached weight it keeps none.
+    w_q, w_k = w_q.detach(), w_k.detach()
     b_q, b_k = (None, None) if a["in_proj_bias"] is None else a["in_proj_bias"].chunk(3)[:2]
     # The user's own autocast, if any, is in force here: the projections are the ones that the module computes.
     q, k = _heads(F.linear(query, w_q, b_q), heads), _heads(F.linear(key, w_k, b_k), heads)
