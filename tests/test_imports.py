@@ -25,6 +25,7 @@ TABLE = {
     "physics": {"torch"},
     "guard": set(),  # what all rooms use when something fails
     "meter": {"records"},
+    "settings": {"torch"},
     "transport": {"numpy", "torch"},
     "probes": {"torch", "numpy", "physics", "quantities", "records", "guard"},
     "sinks": LIGHT | {"numpy", "guard", "matplotlib", "rich", "tensorboard", "tensorboardX"},
@@ -33,12 +34,12 @@ TABLE = {
     "reader": {"delivery", "detect", "guard", "meter", "probes", "records", "sinks", "transport"},
     "monitor": {
         "torch", "delivery", "detect", "guard", "meter", "options", "presets", "probes", "reader", "records",
-        "schedule", "sinks", "transport",
+        "schedule", "settings", "sinks", "transport",
     },
     "presets": {"probes", "streaming", "detect", "schedule"},
-    # Either name of the framework, by importlib.
+    # Either name of the framework, by importlib; one of them by name for type checkers.
     "lightning": {
-        "torch", "detect", "guard", "monitor", "options", "presets", "probes", "records", "schedule", "sinks",
+        "lightning (the framework)", "torch", "detect", "guard", "monitor", "options", "presets", "probes", "records", "schedule", "sinks",
     },
     "report": LIGHT | {"numpy", "matplotlib", "report_events", "detect"},
     "report_events": LIGHT | {"numpy", "matplotlib"},

@@ -44,8 +44,9 @@ def test_readings_go_into_the_loggers_own_event_file(tmp_path):
     assert len(files) == 1
     events = EventAccumulator(str(tmp_path / "run")).Reload()
     assert [e.step for e in events.Scalars("mine")] == list(range(6))
-    assert [e.step for e in events.Scalars("thermo/loss/train")] == list(range(6))
-    assert len(read_jsonl(tmp_path / "run" / "thermo.jsonl").readings) > 6
+    assert [e.step for e in events.Scalars("thermo/loss/train")] == [0, 2, 4]
+    losses = [r.step for r in read_jsonl(tmp_path / "run" / "thermo.jsonl").readings if r.quantity == "loss/train"]
+    assert losses == list(range(6))
 
 
 def test_other_loggers_get_numbers(tmp_path):
@@ -53,7 +54,7 @@ def test_other_loggers_get_numbers(tmp_path):
     fit(trainer(tmp_path, ThermoMonitor(every=2), logger=logger, max_steps=6), Module())
     lines = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
     column = lines[0].split(",").index("thermo/loss/train")
-    assert len([line for line in lines[1:] if line.split(",")[column]]) == 6
+    assert len([line for line in lines[1:] if line.split(",")[column]]) == 3
     assert (tmp_path / "run" / "thermo.jsonl").exists()
 
 

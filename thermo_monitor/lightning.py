@@ -52,10 +52,8 @@ def _bases() -> tuple[type, ...]:
     return tuple(dict.fromkeys(sys.modules[name].Callback for name in loaded))
 
 
-if TYPE_CHECKING:
-
-    class _Base:
-        """What type checkers see of the two classes."""
+if TYPE_CHECKING:  # to type checkers it is a callback of the one that they find
+    from lightning.pytorch import Callback as _Base
 else:
     _Base = type("_Base", _bases(), {"__doc__": "Callback of the Lightning that is loaded, or of both."})
 

@@ -31,6 +31,7 @@ from thermo_monitor.reader import Reader
 from thermo_monitor.records import Event
 from thermo_monitor.schedule import Schedule, resolve
 from thermo_monitor.sinks.base import Sink
+from thermo_monitor.settings import settings
 from thermo_monitor.sinks.defaults import default_sinks
 from thermo_monitor.transport import Transport
 
@@ -100,6 +101,8 @@ class Monitor:
         self._slow = False  # the costly probes measure in this step
         self._measuring: tuple[str, ...] = ()  # parts that measure in this step
         self._step = -1
+        self._micro_batches = 0  # losses heard in this step
+        self._optimizer = optimizer
         self._closed = False
         self._ear = Ear(model, self.guard)
         self._ear.hub.meter = self._meter
@@ -173,6 +176,7 @@ class Monitor:
             self.abandon()
         with self._meter:
             self._step, self._slow, self._open = step, slow, True
+            self._micro_batches = 0
             self._measuring = tuple(name for name in parts if name not in self.guard.disabled)
             if slow:
                 self.guard.run("listening", self._ear.open)
@@ -190,6 +194,7 @@ class Monitor:
         with self._meter:
             value = self.guard.run("loss", _as_tensor, loss)
             if value is not None:
+                self._micro_batches += 1
                 self._each(lambda listener: listener.on_loss(value))
 
     def gradients(self) -> None:
@@ -220,11 +225,21 @@ class Monitor:
                     labels[name] = (collected[0], len(collected[1]))
                     tensors += collected[1]
             self._open, self._measuring = False, ()
+            self.guard.run("interventions", self._notice)
             # Not the part "transport": what is under way already shall arrive, also when no more can be sent.
             arrivals = self.guard.run("arrival", self._transport.arrived) or []
-            self.guard.run("transport", self._transport.send, self._step, labels, tensors)
+            self.guard.run("transport", self._transport.send, self._step, (self._slow, labels), tensors)
             for arrival in arrivals:
                 self._reader.read(arrival)
+
+    def _notice(self) -> None:
+        """Tell the detectors what the schedule says, so that what it changes is no surprise."""
+        facts = settings(self._optimizer)
+        if self._micro_batches:
+            facts["micro-batches of a step"] = self._micro_batches
+        if self._slow and self._ear.hub.examples:
+            facts["batch size"] = self._ear.hub.examples
+        self.detector.notice(self._step, facts)
 
     def abandon(self) -> None:
         """The step was broken off: forget what was measured in it."""

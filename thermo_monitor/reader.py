@@ -78,24 +78,25 @@ class Reader:
 
     def read(self, arrival: Arrival) -> None:
         """One measured step."""
-        measured = self._measured(arrival)
+        full, parts = arrival.label
+        measured = self._measured(arrival, parts)
         readings = [self._explained(reading) for reading in measured.readings]
-        if "LossProbe" in arrival.label and not any(r.quantity == "loss/train" for r in readings):
+        if "LossProbe" in parts and not any(r.quantity == "loss/train" for r in readings):
             self.tell_once("no_loss", "a step gave no loss; monitor.loss(loss) reports one.")
-        own = self._meter.readings(arrival.step, len(self._guard.disabled))
+        own = self._meter.readings(arrival.step, len(self._guard.disabled)) if full else []
         # What was not measured (no attention, say) is no news of the run; what was, and is no number, is.
         news = [r for r in readings if math.isfinite(r.value) or r.reason == "non_finite"]
         found: list[Event] = self._guard.run("detector", self.detector.update, news) or []
         self.latest.update({r.quantity: r.value for r in readings if r.layer is None and r.head is None})
         self.ticks += 1
         frames = [Frame(arrival.step, m.quantity, m.values, m.layers) for m in measured.maps]
-        self._delivery.write(Tick(arrival.step, time.time(), [*readings, *own], frames))
+        self._delivery.write(Tick(arrival.step, time.time(), [*readings, *own], frames, full))
         self._emit(found)
 
-    def _measured(self, arrival: Arrival) -> Measured:
+    def _measured(self, arrival: Arrival, parts: Mapping[str, tuple[Any, int]]) -> Measured:
         measured = Measured()
         at = 0
-        for name, (label, count) in arrival.label.items():
+        for name, (label, count) in parts.items():
             arrays = arrival.arrays[at : at + count]
             at += count
             part = self._guard.run(name, self._listeners[name].read, arrival.step, label, arrays)

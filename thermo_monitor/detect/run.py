@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from thermo_monitor import quantities
-from thermo_monitor.detect import rules
+from thermo_monitor.detect import interventions, rules
 from thermo_monitor.detect.online import OnlineDetector
 from thermo_monitor.detect.phases import FORCES, Context, Curve, name_phase
 from thermo_monitor.detect.wording import level, sentence
@@ -51,6 +51,7 @@ class RunDetector:
         self._states: dict[str, dict[str, Any]] = {}
         self._curves: dict[str, Curve] = {}
         self._rules = rules.fresh()
+        self._facts = interventions.fresh()
         self._events: list[Event] = []
 
     def update(self, readings: Iterable[Reading]) -> list[Event]:
@@ -84,6 +85,12 @@ class RunDetector:
             if state["mode"] == "burn_in" and state["last_step"] is not None:
                 found += self._late(key, state["last_step"])
         return self._typed(found + rules.finish(self._rules))
+
+    def notice(self, step: int, facts: Mapping[str, float]) -> None:
+        """What the schedule and the settings of the run are at a step: when they change, that is declared."""
+        reasons = interventions.update(self._facts, facts)
+        if reasons:
+            self.declare(step, "; ".join(reasons))
 
     def declare(self, step: int, reason: str) -> None:
         """What changes from here on is explained by an intervention."""
@@ -137,6 +144,7 @@ class RunDetector:
             "states": self._states,
             "curves": {key: curve.to_state() for key, curve in self._curves.items()},
             "rules": self._rules,
+            "facts": self._facts,
             "events": [event.to_json() for event in self._events],
         }
 
@@ -146,6 +154,7 @@ class RunDetector:
         self._states = {key: dict(value) for key, value in state["states"].items() if key in self._watched}
         self._curves = {key: Curve.from_state(value) for key, value in state["curves"].items()}
         self._rules = rules.fresh() | state["rules"]
+        self._facts = interventions.fresh() | state["facts"]
         self._events = [Event.from_json(text) for text in state["events"]]
 
 

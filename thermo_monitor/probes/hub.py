@@ -76,6 +76,7 @@ class Hub:
         self.on_output: list[Callable[[OutputCall], None]] = []
         self.on_representation: list[Callable[[RepresentationCall], None]] = []
         self.passes = 0  # forward passes so far
+        self.examples = 0  # in the batch of the attention that was heard last
         self.padding: Tensor | None = None  # the attention mask [B, T] that the root model was called with
         self._failed = failed
         self._refused = refused
@@ -131,6 +132,7 @@ class Hub:
     def attention(self, call: AttentionCall) -> None:
         """An attention was called; the second call of one module in a pass is a site of its own."""
         call.name = self._numbered(call.name)
+        self.examples = call.query.shape[0]
         for listener in self.on_attention:
             listener(call)
 
