@@ -6,7 +6,6 @@ from typing import Any
 
 import torch.overrides
 from torch.overrides import TorchFunctionMode
-from torch.utils._device import DeviceContext
 
 _stack: Any = torch.overrides  # its functions on the stack of modes are private and untyped
 
@@ -22,14 +21,14 @@ class LowMode(TorchFunctionMode):
         """Put the mode under the modes of the program.
 
         There it hears what the program's own modes made of a call, and the program may leave a mode that it entered
-        before, which always takes off the topmost one. Only the mode of ``torch.device`` insists on being lower still.
+        before, which takes off the topmost one. Only the mode of ``torch.set_default_device`` insists on the bottom.
         """
         if self._entered:
             return
         self._entered = True
-        above = []
+        lowest, above = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None), []
         while _stack._len_torch_function_stack():
-            if isinstance(_stack._get_current_function_mode(), DeviceContext):
+            if _stack._get_current_function_mode() is lowest:
                 break
             above.append(_stack._pop_mode())
         for mode in (self, *reversed(above)):
