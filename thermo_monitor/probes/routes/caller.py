@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 from torch import nn
+from torch.fx import GraphModule
 
 
 def calling_module(names: Mapping[int, str]) -> str | None:
@@ -19,7 +20,8 @@ def calling_module(names: Mapping[int, str]) -> str | None:
 
     Modules without parameters (a loss built inside ``forward``, say) and modules added to the model during the run are
     passed over: the model's own module above them is the one meant. None when no module of this model is on the stack,
-    or when another model was called in between, as a teacher is that is no part of the student.
+    or when another model was called in between, as a teacher is that is no part of the student, or a graph that the
+    compiler made, in which the layers are not to be told apart.
 
     Args:
         names: qualified names of the model's modules by ``id``, the model itself first.
@@ -44,7 +46,7 @@ def _innermost(names: Mapping[int, str]) -> tuple[str | None, bool]:
         if name is not None:
             inside = {id(m) for m in module.modules()} if unknown else set()
             return name, any(id(m) not in inside for m in unknown)
-        if any(True for _ in module.parameters()):
+        if isinstance(module, GraphModule) or any(True for _ in module.parameters()):
             unknown.append(module)
     root = next(iter(names), None)
     return None, any(all(id(m) != root for m in module.modules()) for module in unknown)

@@ -1,6 +1,7 @@
 """Hearing models that write their own softmax: one line in the user's code.
 
-Each function costs one attribute look-up while no monitor listens, so the line may stay where it is.
+Each function costs two look-ups while no monitor listens, so the line may stay where it is. Compiled code leaves it out:
+the compiler is asked first, so that it keeps one graph, whoever listens.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import functools
 from collections.abc import Callable
 
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from thermo_monitor.probes import hub as hubs
 from thermo_monitor.probes.calls import AttentionCall, OutputCall, RepresentationCall
@@ -42,7 +44,7 @@ def record_attention(
         >>> q = torch.randn(2, 4, 8, 16)
         >>> record_attention("layer.0", q, q, causal=True)  # nothing listens here: returns at once
     """
-    if not hubs.ACTIVE:
+    if is_compiling() or not hubs.ACTIVE:
         return
 
     def report(hub: Hub) -> None:
@@ -54,7 +56,7 @@ def record_attention(
 
 def record_output(logits: Tensor, labels: Tensor, *, ignore_index: int = -100) -> None:
     """Report logits [..., V] and integer labels [...] of a loss that is not computed by ``F.cross_entropy``."""
-    if not hubs.ACTIVE:
+    if is_compiling() or not hubs.ACTIVE:
         return
 
     def report(hub: Hub) -> None:
@@ -65,7 +67,7 @@ def record_output(logits: Tensor, labels: Tensor, *, ignore_index: int = -100) -
 
 def record_representation(name: str, hidden: Tensor, *, padding: Tensor | None = None) -> None:
     """Report token representations [B, T, d], with padding [B, T] (nonzero = a real token) where there is some."""
-    if not hubs.ACTIVE:
+    if is_compiling() or not hubs.ACTIVE:
         return
     _tell("representation", lambda hub: hub.representation(RepresentationCall(name, hidden, padding, told=True)))
 
