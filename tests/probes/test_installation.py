@@ -72,6 +72,18 @@ def test_a_function_that_the_program_registered_meanwhile_stays():
     assert registry() == before
 
 
+def test_the_same_for_the_eager_functions():
+    interface = transformers.modeling_utils.AttentionInterface
+    before = interface.get_interface
+    ear = installed(gpt2("eager"))
+    wrapped = interface.get_interface
+    interface.get_interface = mine = lambda *args: wrapped(*args)
+    ear.close()
+    assert interface.get_interface is mine
+    assert gpt2("eager")(tokens()).logits.isfinite().all()
+    interface.get_interface = before
+
+
 @pytest.mark.parametrize("opened", [False, True])
 def test_a_monitor_that_is_dropped_takes_everything_with_it(opened):
     before, model = registry(), gpt2("sdpa")

@@ -27,14 +27,15 @@ class Checkpointed(Decoder):
         return self.head(x)
 
 
+@pytest.mark.parametrize("backward", [torch.Tensor.backward, torch.autograd.backward])
 @pytest.mark.parametrize("reentrant", [True, False])
-def test_a_recomputed_layer_counts_once(reentrant):
+def test_a_recomputed_layer_counts_once(reentrant, backward):
     model, x = Checkpointed(reentrant), tokens()
     model(x).square().mean().backward()
     before = gradients(model)
     model.zero_grad()
     with Measuring(model, AttentionProbe()) as measuring, listening(model) as ears:
-        model(x).square().mean().backward()
+        backward(model(x).square().mean())
         label, tensors = measuring.listener.collect()
     assert ears.names == label == [f"blocks.{k}.attention" for k in range(3)]
     assert tensors[0][0].sum() == 3 * 2 * 8  # examples, heads, and rows with more than one key

@@ -33,7 +33,7 @@ class Padding:
         self._where: dict[int, tuple[str, int]] = {}
         hook = WeakHook(self._entered)
         for module in _path(model, block):
-            found = _argument(module, inner=isinstance(module, nn.Module) and module is model.get_submodule(block))
+            found = _argument(module)
             if found is not None:
                 self._where[id(module)] = found
                 self.handles.append(module.register_forward_pre_hook(hook, with_kwargs=True))
@@ -66,14 +66,10 @@ def _path(model: nn.Module, block: str) -> Iterator[nn.Module]:
         yield model.get_submodule(".".join(parts[:depth]))
 
 
-def _argument(module: nn.Module, *, inner: bool) -> tuple[str, int] | None:
+def _argument(module: nn.Module) -> tuple[str, int] | None:
     """Name and position of the padding mask among the arguments of a module's forward."""
     try:
         names = list(inspect.signature(module.forward).parameters)
     except (TypeError, ValueError):
         return None
-    for name in _ARGUMENTS:
-        # What a block of transformers calls its attention mask is ready for the attention, and no padding mask.
-        if name in names and not (inner and name == "attention_mask"):
-            return name, names.index(name)
-    return None
+    return next(((name, names.index(name)) for name in _ARGUMENTS if name in names), None)

@@ -1,7 +1,7 @@
 """Hearing models that write their own softmax: one line in the user's code.
 
-Each function costs two look-ups while no monitor listens, so the line may stay where it is. Compiled code leaves it out:
-the compiler is asked first, so that it keeps one graph, whoever listens.
+Each function costs two look-ups while no monitor listens, so the line may stay where it is. Compiled code leaves it
+out: the compiler is asked first, so that it keeps one graph, whoever listens.
 """
 
 from __future__ import annotations

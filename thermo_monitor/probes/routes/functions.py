@@ -168,7 +168,4 @@ class ListeningMode(LowMode):
             return func(*args, **kwargs)
         hub = self._hub
         hub.hear("attention" if report is not _cross_entropy else "output", lambda: report(hub, *args, **kwargs))
-        if report is _multihead:
-            with hub.deaf():  # its inner product is the same attention
-                return func(*args, **kwargs)
-        return func(*args, **kwargs)
+        return func(*args, **kwargs)  # what it calls inside is not heard: a mode is off in its own handler
