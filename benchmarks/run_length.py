@@ -2,9 +2,9 @@
 
     python benchmarks/run_length.py [--arl 10000] [--burn-in 200] [--runs 40] [--length 30000] [--families iid ar.5 ...]
 
-Each run feeds noise without a change and ends at the first ``shift`` or ``variance`` event, or after ``length`` readings.
-The estimate is total readings after the burn-in divided by the number of alarms, which is unbiased when run lengths are
-exponential, and its 90 % interval comes from the Poisson distribution of that number.
+Each run feeds noise without a change and ends at the first ``shift`` or ``variance`` event, or after ``length``
+readings. The estimate is total readings after the burn-in divided by the number of alarms, which is unbiased when run
+lengths are exponential, and its 90 % interval comes from the Poisson distribution of that number.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ import numpy as np
 
 from thermo_monitor.detect import OnlineDetector
 
-FAMILIES = {"iid": (0.0, "normal"), "ar.5": (0.5, "normal"), "ar.9": (0.9, "normal"), "t3": (0.0, "t3"), "ar.9-t3": (0.9, "t3")}
+FAMILIES = {
+    "iid": (0.0, "normal"),
+    "ar.5": (0.5, "normal"),
+    "ar.9": (0.9, "normal"),
+    "t3": (0.0, "t3"),
+    "ar.9-t3": (0.9, "t3"),
+}
 
 
 def noise(n: int, rng: np.random.Generator, phi: float, tail: str) -> np.ndarray:
@@ -58,7 +64,8 @@ def main() -> None:
         total, half = sum(lengths), 1.645 * math.sqrt(alarms)
         low, high = total / (alarms + half + 1.35), total / (alarms - half) if alarms > half else math.inf
         median = float(np.median(lengths))
-        print(f"{family:8s} alarms {alarms:3d} in {total:8d} readings: mean {total / max(alarms, 1):9.0f} [{low:.0f}, {high:.0f}], median {median:.0f}")
+        mean = total / max(alarms, 1)
+        print(f"{family:8s} {alarms:3d} alarms in {total}: mean {mean:.0f} [{low:.0f}, {high:.0f}] {median=:.0f}")
 
 
 if __name__ == "__main__":

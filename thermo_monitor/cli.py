@@ -35,7 +35,7 @@ def _root(
 @app.command()
 def demo(
     directory: Annotated[Path, typer.Option("--dir", help="Where logs and report.png go.")] = Path("runs/demo"),
-    steps: Annotated[int, typer.Option(min=50, help="Optimizer steps of each run.")] = 1200,
+    steps: Annotated[int, typer.Option(min=50, help="Optimizer steps of each run.")] = 1300,
     seed: Annotated[int, typer.Option(help="Of the models and of the split.")] = 0,
     progress: Annotated[bool, typer.Option(help="Show progress bars.")] = True,
 ) -> None:

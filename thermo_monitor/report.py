@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from thermo_monitor.quantities import REGISTRY
 from thermo_monitor.records import Event, Reading
-from thermo_monitor.report_events import legend, mark, name_events
+from thermo_monitor.report_events import legend, mark, name_events, told
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -112,11 +112,11 @@ def draw(runs: Mapping[str, RunRecord], path: str | os.PathLike[str], *, log_ste
             if column == 0:
                 axes.set_ylabel(_ROWS[index].label, fontsize=10)
             _dress(axes, steps, log_steps)
-            mark(axes, run.events)
+            mark(axes, told(run.events))
         _dress(names, steps, log_steps)
-        name_events(names, run.events)
+        name_events(names, told(run.events))
         axes.set_xlabel("optimizer step", fontsize=10)
-        found = sum(e.kind != "excursion" and e.phase != "scheduled" for e in run.events)
+        found = sum(e.kind != "excursion" and e.phase != "scheduled" for e in told(run.events))
         words = f"{found} change{'' if found == 1 else 's'} found"
         names.text(0, 1.25, title, transform=names.transAxes, fontsize=14, fontweight="bold", va="baseline")
         names.text(1, 1.25, words, transform=names.transAxes, fontsize=9.5, color="#555", ha="right", va="baseline")
@@ -124,7 +124,7 @@ def draw(runs: Mapping[str, RunRecord], path: str | os.PathLike[str], *, log_ste
         if shared is not None and shared.get_yscale() == "log":
             _log_axis(shared)  # again, now that the limits are known
     figure.align_ylabels(list(strips.values()))
-    legend(figure, [e for run in runs.values() for e in run.events])
+    legend(figure, [e for run in runs.values() for e in told(run.events)])
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path)

@@ -27,6 +27,11 @@ _TRIES = 2_000  # arrangements looked at before a name is given up
 _NAMED = 16  # events that may get a name, the weightiest ones
 
 
+def told(events: Iterable[Event]) -> list[Event]:
+    """The events less those that are another side of one of them."""
+    return [event for event in events if "part_of" not in event.details]
+
+
 def mark(axes: Axes, events: Iterable[Event]) -> None:
     """A solid line at the onset, a shade over its interval, dashes at the confirmation; excursions are left out."""
     for event in events:

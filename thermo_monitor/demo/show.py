@@ -6,6 +6,7 @@ import shutil
 import time
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -19,11 +20,12 @@ def run(directory: Path, steps: int, seed: int, progress: bool) -> dict[str, Dem
     """Train both runs, print their events, write ``report.png``."""
     console = Console()
     started = time.perf_counter()
-    runs = {}
-    for name, weight_decay in RUNS.items():
-        shutil.rmtree(directory / name, ignore_errors=True)  # one run a folder: an older one would be continued
-        console.print(f"\n[bold]{name}[/bold]: weight decay {weight_decay:g}, {steps} steps")
-        runs[name] = train(name, directory, weight_decay=weight_decay, steps=steps, seed=seed, progress=progress)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the model is so small that a second thread only gets in the way
+    try:
+        runs = _train(directory, steps, seed, progress, console)
+    finally:
+        torch.set_num_threads(threads)
     for name, result in runs.items():
         console.print(_table(name, result))
     picture = directory / "report.png"
@@ -33,14 +35,27 @@ def run(directory: Path, steps: int, seed: int, progress: bool) -> dict[str, Dem
     return runs
 
 
+def _train(directory: Path, steps: int, seed: int, progress: bool, console: Console) -> dict[str, DemoRun]:
+    runs = {}
+    for name, weight_decay in RUNS.items():
+        shutil.rmtree(directory / name, ignore_errors=True)  # one run a folder: an older one would be continued
+        console.print(f"\n[bold]{name}[/bold]: weight decay {weight_decay:g}, {steps} steps")
+        runs[name] = train(name, directory, weight_decay=weight_decay, steps=steps, seed=seed, progress=progress)
+    return runs
+
+
 def _table(name: str, result: DemoRun) -> Table:
     """The events that are not another side of one that is listed, with the accuracies that the monitor never saw."""
-    table = Table(title=f"Events of the run '{name}'", title_justify="left")
-    for column in ("onset", "confirmed", "kind", "phase", "what happened", "train acc.", "held-out acc."):
-        table.add_column(column, justify="right" if column in ("onset", "confirmed") else "left")
-    for event in result.events:
+    table = Table(
+        title=f"Events of the run '{name}'; train and held-out: accuracies when an event was confirmed",
+        title_justify="left",
+    )
+    for column in ("onset", "confirmed", "phase", "what happened", "train", "held-out"):
+        table.add_column(column, justify="left" if column == "what happened" else "right", no_wrap=column == "phase")
+    for event in sorted(result.events, key=lambda e: e.onset):
         if "part_of" in event.details:
             continue
-        accuracies = [f"{result.accuracy(f'{which} accuracy', event.step):.2f}" for which in ("train", "held_out")]
-        table.add_row(str(event.onset), str(event.step), event.kind, event.phase, event.message, *accuracies)
+        accuracies = [f"{result.accuracy(f'{which} accuracy', event.step):.2f}" for which in ("train", "held-out")]
+        what = event.message.partition("; looks like")[0]
+        table.add_row(str(event.onset), str(event.step), event.phase, what, *accuracies)
     return table

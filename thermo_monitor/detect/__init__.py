@@ -1,4 +1,11 @@
-"""Change-point detection on training metrics."""
+"""Change-point detection on training metrics: online while the run goes on, offline when it is over.
 
-from thermo_monitor.detect.online import Decision as Decision
+:class:`OnlineDetector` reads one value at a time; :func:`segment` cuts a finished series; ``evaluate`` scores either
+against known changes.
+"""
+
+from thermo_monitor.detect.offline import segment as segment
 from thermo_monitor.detect.online import OnlineDetector as OnlineDetector
+from thermo_monitor.detect.report import Decision as Decision
+
+__all__ = ["Decision", "OnlineDetector", "segment"]

@@ -1,10 +1,10 @@
 """What the readings look like while nothing happens: a line, AR(1) noise, the size of its innovations.
 
-The baseline is estimated on a stretch of readings and then refined by every reading that comes while nothing is suspected;
-while something is, it is frozen, because otherwise the trend would eat the change.
+The baseline is estimated on a stretch of readings and then refined by every reading that comes while nothing is
+suspected; while something is, it is frozen, because otherwise the trend would eat the change.
 
-The next reading is expected in a *band* between the level (the series stays where it was) and the line continued (the trend
-goes on). A trend that slows down stays inside, as the decay of a loss does; only what leaves the band is evidence.
+The next reading is expected in a *band* between the level (the series stays where it was) and the line continued (the
+trend goes on). A trend that slows down stays inside, as the decay of a loss does; only what leaves it is evidence.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ MEMORY = 2000.0  # readings remembered by the noise estimates
 TREND_MEMORY = 1500.0  # and by the line
 SHORTEST = 100.0  # the line never remembers less, or it would follow a change before it is noticed
 SHARE = 1.0 / 3.0  # of the readings so far that the line remembers: a decay is as smooth as it is old
+CAUTION = 1.5  # standard errors of the learned level that the dead band makes room for
 ROUNDING = 1e-9  # smallest relative size of anything that is not rounding
-LOG_LOW, LOG_HIGH = -6.0, math.log(100.0)  # log u^2 / sigma^2 is bounded: an exact repeat is not infinitely quiet
+LOG_LOW_FACTOR = math.exp(-3.0)
 Baseline = dict[str, Any]
 
 
@@ -68,12 +69,14 @@ def estimate(
     for i, x in enumerate(np.clip(values, line - 4.0 * spread, line + 4.0 * spread).tolist()):
         trend.update(fitted, x, max(SHORTEST, SHARE * (i + 1)))
     z = np.clip(u / sigma, -CLIP, CLIP)
-    bounds = log_bounds(sigma, minimum_effect)
-    w = np.clip(np.log(np.maximum((u / sigma) ** 2, math.exp(LOG_LOW))), *bounds)
+    log_low, log_high = log_bounds(sigma, minimum_effect)
+    w = np.clip(2.0 * np.log(np.maximum(np.abs(u), math.exp(0.5 * log_low))), log_low, log_high)
     return {
         "n": float(n),
         "line": fitted,
-        "pairs": autoregression.init(phi_raw, max(float(np.mean(np.clip(r, -3 * spread, 3 * spread) ** 2)), 1e-300), n_phi),
+        "pairs": autoregression.init(
+            phi_raw, max(float(np.mean(np.clip(r, -3 * spread, 3 * spread) ** 2)), 1e-300), n_phi
+        ),
         "phi": phi,
         "raw": max(sigma_raw, 1e-300),
         "rough": max(rough, 1e-300),
@@ -97,9 +100,14 @@ def noise_of(raw: float, rough: float, phi: float, minimum_effect: float) -> flo
 
 
 def log_bounds(sigma: float, minimum_effect: float) -> tuple[float, float]:
-    """Bounds of ``log u^2 / sigma^2``: innovations below half the minimum effect are all alike."""
-    low = max(LOG_LOW, 2.0 * math.log(0.5 * minimum_effect / sigma)) if minimum_effect > 0.0 else LOG_LOW
-    return low, max(LOG_HIGH, low + LOG_HIGH)
+    """Bounds of ``log u^2`` in the test of the spread, in units of the readings.
+
+    An exact repeat is not infinitely quiet, and innovations below half the minimum effect are all alike.
+    """
+    return (
+        2.0 * math.log(max(LOG_LOW_FACTOR * sigma, 0.5 * minimum_effect)),
+        2.0 * math.log(10.0 * max(sigma, 0.5 * minimum_effect)),
+    )
 
 
 def noise_share(base: Baseline) -> float:
@@ -108,17 +116,20 @@ def noise_share(base: Baseline) -> float:
 
 
 def variance_proxy(base: Baseline, share: float) -> float:
-    """Variance of the clipped innovations, at least that of normal ones where noise and not the floor sets the scale."""
-    return max(share * share * max(1.0, 1.1 * base["square"]), 0.05)
+    """Variance of the clipped innovations, at least that of normal ones where noise sets the scale."""
+    square: float = base["square"]
+    return max(share * share * max(1.0, 1.1 * square), 0.05)
 
 
 def dead_band(base: Baseline, share: float, minimum_effect: float, weight: float) -> float:
     """How far the mean of the innovations may lie from zero without evidence, in their standard deviations.
 
-    ``(1 - phi) minimum_effect / sigma + 2 / sqrt(weight)``: the minimum effect and twice the standard error of a level
-    learned from ``weight`` readings; the second part shrinks with the noise where the floor sets the scale.
+    ``(1 - phi) minimum_effect / sigma + 1.5 / sqrt(weight)``: the minimum effect and 1.5 times the standard error of a
+    level learned from ``weight`` readings; the second part shrinks with the noise where the floor sets the scale.
     """
-    return (1.0 - base["phi"]) * minimum_effect / base["sigma"] + share * 2.0 / math.sqrt(weight)
+    phi: float = base["phi"]
+    sigma: float = base["sigma"]
+    return (1.0 - phi) * minimum_effect / sigma + share * CAUTION / math.sqrt(weight)
 
 
 def long_run(base: Baseline) -> tuple[float, float]:

@@ -5,8 +5,9 @@ For a shift ``lam`` of standardised innovations z the betting factor is ``e_t = 
     ``SR_t = (1 + SR_{t-1}) e_t``,  ``SR_0 = 0``,
 
 the sum over all start times of the product of factors since. When every factor has conditional mean at most one,
-``SR_t - t`` is a supermartingale, so the mean time to the first crossing of A is at least A whatever the distribution: no
-calibration and no simulation. A mean of such statistics over several ``lam`` and both signs keeps the promise.
+``SR_t - t`` is a supermartingale, so the mean time to the first crossing of A is at least A whatever the
+distribution: no calibration and no simulation. A mean of such statistics over several ``lam`` and both signs keeps
+the promise.
 
 ``d`` is a dead band, in which the mean may move without evidence, and ``v`` the variance proxy of the innovations.
 
@@ -28,8 +29,8 @@ def init() -> list[float]:
     return [NOTHING] * len(SHIFTS)
 
 
-def update(logs: list[float], excess: float, proxy: float) -> float:
-    """One more innovation, in place; the logarithm of the largest component is returned.
+def update(logs: list[float], excess: float, proxy: float) -> None:
+    """One more innovation, in place.
 
     Args:
         logs: state, ``log SR`` for each of ``SHIFTS``.
@@ -41,19 +42,14 @@ def update(logs: list[float], excess: float, proxy: float) -> float:
 
         >>> logs = init()
         >>> for _ in range(3):
-        ...     top = update(logs, 0.5 * SHIFTS[3], 1.0)  # log e = 0 for the last component
+        ...     update(logs, 0.5 * SHIFTS[3], 1.0)  # log e = 0 for the last component
         >>> round(math.exp(logs[3]), 9)
         3.0
     """
     half = 0.5 * proxy
-    top = NOTHING
     for j, lam in enumerate(SHIFTS):
         old = logs[j]
-        grown = (_log1p(_exp(old)) if old < 30.0 else old) + lam * (excess - half * lam)
-        logs[j] = grown
-        if grown > top:
-            top = grown
-    return top
+        logs[j] = (_log1p(_exp(old)) if old < 30.0 else old) + lam * (excess - half * lam)
 
 
 def total(*groups: list[float]) -> float:
@@ -64,6 +60,8 @@ def total(*groups: list[float]) -> float:
         5.0
     """
     top = max(map(max, groups))
-    if top <= NOTHING:
+    if top <= -700.0:
         return NOTHING
-    return top + math.log(sum(_exp(value - top) for group in groups for value in group if value > top - 40.0))
+    if top < 700.0:
+        return math.log(sum([sum(map(_exp, group)) for group in groups]))
+    return top + math.log(sum(_exp(value - top) for group in groups for value in group))

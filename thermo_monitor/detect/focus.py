@@ -1,9 +1,9 @@
 """When did the change start? The list of start times that can still be the best, kept by functional pruning.
 
-With ``S_t`` the sum of standardised innovations, a change of the mean from 0 to anything positive after tau readings has
-the log-likelihood ratio ``(S_t - S_tau)^2 / (2 (t - tau))`` (where ``S_t > S_tau``). The best tau lies on the lower convex
-hull of the points ``(tau, S_tau)``, and one whose ``S`` is not below the newest can never win again. What remains is
-O(log t) candidates, each added once and removed once.
+With ``S_t`` the sum of standardised innovations, a change of the mean from 0 to anything positive after tau readings
+has the log-likelihood ratio ``(S_t - S_tau)^2 / (2 (t - tau))`` (where ``S_t > S_tau``). The best tau lies on the
+lower convex hull of the points ``(tau, S_tau)``, and one whose ``S`` is not below the newest can never win again.
+What remains is O(log t) candidates, each added once and removed once.
 
 Written from Romano, Eckley, Fearnhead, Rigaill 2023, "Fast online changepoint detection via functional pruning CUSUM
 statistics", JMLR 24(81).

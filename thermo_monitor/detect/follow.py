@@ -1,22 +1,23 @@
 """What became of a suspected change: it is followed until the level has settled, and only then judged.
 
-The level *after* a spike decides, never the spike itself. The readings since the onset are kept as a trail of block means
-whose blocks double in length when there are too many, so that a change of any width fits into a small state.
+The level *after* a spike decides, never the spike itself. The readings since the onset are kept as a trail of block
+means whose blocks double in length when there are too many, so that a change of any width fits into a small state.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from thermo_monitor.detect.baseline import Baseline, log_bounds, long_run
 from thermo_monitor.detect.watch import expected
 from thermo_monitor.streaming import scale
 
-TRAIL = 128  # blocks, then pairs are joined
+TRAIL = 64  # blocks, then pairs are joined
 Follow = dict[str, Any]
 
 
@@ -31,7 +32,7 @@ class Verdict(NamedTuple):
         away: distance of the level from the band, positive above it.
     """
 
-    kind: str
+    kind: Literal["shift", "excursion", "variance", "none"]
     after: float
     width: float
     ratio: float
@@ -65,7 +66,7 @@ def begin(values: list[float], steps: list[int], before: float, slope: float, ba
     return follow
 
 
-def read(state: dict[str, Any], follow: Follow, x: float, step: int, minimum_effect: float) -> None:
+def read(state: dict[str, Any], follow: Follow, x: float, step: int, minimum_effect: float, wait: int) -> None:
     """One more reading of the trail, in place."""
     follow["elapsed"] += 1
     low, high, _, _ = expected(state)
@@ -78,11 +79,10 @@ def read(state: dict[str, Any], follow: Follow, x: float, step: int, minimum_eff
     residual = x - 0.5 * (low + high)
     last = follow["last"]
     if last is not None:
-        u = (residual - base["phi"] * last) / base["sigma"]
+        size = abs(residual - base["phi"] * last)
         log_low, log_high = log_bounds(base["sigma"], minimum_effect)
-        square = u * u
-        follow["logs"].append(min(max(math.log(square), log_low), log_high) if square > 0.0 else log_low)
-        del follow["logs"][:-TRAIL]
+        follow["logs"].append(min(max(2.0 * math.log(size), log_low), log_high) if size > 0.0 else log_low)
+        del follow["logs"][: -max(wait // 2, 10)]
     follow["last"] = residual
 
 
@@ -128,14 +128,15 @@ def settled(base: Baseline, follow: Follow, wait: int, minimum_effect: float) ->
     if abs(moved) <= max(2.0 * noise, minimum_effect / 3.0, 0.08 * way, 0.05 * abs(follow["peak"])):
         return True
     # A spike whose tail is long: what is left after four waits is judged as it is.
-    return follow["elapsed"] > 4 * wait and way < 0.5 * abs(follow["peak"])
+    return bool(follow["elapsed"] > 4 * wait) and way < 0.5 * abs(follow["peak"])
 
 
 def judge(state: dict[str, Any], follow: Follow, wait: int, minimum_effect: float) -> Verdict:
     """What the change turned out to be, its level having settled.
 
-    The level is away when it lies outside the band by the minimum effect, by four standard errors, and, where noise sets the
-    scale, by a fifth of the peak; a remainder smaller than that is left to the statistic, which starts again.
+    The level is away when it lies outside the band by the minimum effect, by four standard errors, and, where noise
+    sets the scale, by a fifth of the way that it went; a remainder smaller than that is left to the statistic,
+    which starts again. A level that is not where it was says nothing about the spread.
     """
     base = state["base"]
     window = tail(follow, follow["least"])
@@ -145,36 +146,57 @@ def judge(state: dict[str, Any], follow: Follow, wait: int, minimum_effect: floa
     spread, dependence = long_run(base)
     spread = max(spread, scale.mad(window))
     error = 1.25 * spread * math.sqrt(dependence / (window.size * follow["size"]))
-    noisy = base["noise"] >= (1.0 - base["phi"]) * minimum_effect
-    bar = max(minimum_effect, 4.0 * error, 0.2 * abs(follow["peak"]) if noisy else 0.0, 2.0 * base["sigma"] if noisy else 0.0)
+    bar = max(minimum_effect, 4.0 * error)
+    if follow["noisy"]:
+        bar = max(bar, 0.2 * _height(follow))
 
-    logs = np.array(follow["logs"][-max(wait // 2, 10) :])
+    logs = np.array(follow["logs"])
     moved = float(np.mean(logs)) - base["log_mean"] if logs.size else 0.0
     ratio = math.exp(0.5 * moved)
     if abs(away) > bar and abs(after - follow["before"]) >= minimum_effect:
         return Verdict("shift", after, width(follow, after), ratio, away)
-    now = scale.mad(np.diff(np.array(state["values"][-wait:]), 2)) / math.sqrt(2.0 * (1.0 - base["phi"]) * (3.0 - base["phi"]))
-    visible = max(now, long_run(base)[0]) >= 0.5 * minimum_effect
-    if visible and abs(moved) > max(0.5, 5.0 * math.sqrt(base["log_var"] / max(logs.size, 1))):
+    phi = base["phi"]
+    bends = scale.mad(np.diff(np.array(state["values"][-wait:]), 2))
+    now = bends / math.sqrt(2.0 * (1.0 - phi) * (3.0 - phi))
+    visible = max(now, long_run(base)[0]) >= 0.5 * minimum_effect  # marginal deviations, before and now
+    if (
+        visible
+        and abs(away) < 3.0 * error
+        and abs(moved) > max(0.5, 5.0 * math.sqrt(base["log_var"] / max(logs.size, 1)))
+    ):
         return Verdict("variance", after, math.nan, ratio, away)
     peak = abs(follow["peak"]) > max(3.0 * spread, minimum_effect, 2.0 * abs(away))
     return Verdict("excursion" if peak else "none", after, math.nan, ratio, away)
 
 
+def _height(follow: Follow) -> float:
+    """How far the level went, single outliers apart: the largest running median of five blocks."""
+    blocks = np.array(follow["blocks"])
+    if blocks.size < 5:
+        return 0.0
+    return float(np.max(np.abs(np.median(sliding_window_view(blocks, 5), axis=1) - follow["before"])))
+
+
 def width(follow: Follow, after: float) -> float:
-    """Readings between the first leaving of the old level by 5 % of the way and the last arrival at 95 %."""
+    """Readings from leaving the old level by 5 % of the way to the first arrival at 95 % of it; NaN without a way."""
     way = after - follow["before"]
     if way == 0.0:
         return math.nan
     share = (np.array(follow["blocks"]) - follow["before"]) / way
-    late = np.flatnonzero(share < 0.95)
-    smooth = share[1:-1] if share.size < 3 else (share[:-2] + share[1:-1] + share[2:]) / 3.0
-    late = np.flatnonzero(smooth < 0.95)
-    early = np.flatnonzero(smooth > 0.05)
-    first = int(early[0]) if early.size else 0
-    crossing = np.flatnonzero(smooth[first:] >= 0.95)
-    last = first + int(crossing[0]) if crossing.size else (int(late[-1]) if late.size else first)
-    return float(max(last - first, 0) * follow["size"] + follow["size"])
+    if share.size >= 3:
+        share = (share[:-2] + share[1:-1] + share[2:]) / 3.0  # one block alone may be noise
+    left = np.flatnonzero(share > 0.05)
+    first = int(left[0]) if left.size else 0
+    arrived = np.flatnonzero(share[first:] >= 0.95)
+    blocks = int(arrived[0]) if arrived.size else len(share) - 1 - first
+    return float((max(blocks, 0) + 1) * follow["size"])
+
+
+def departure(follow: Follow, way: float, share: float) -> int | None:
+    """Step of the first block that is ``share`` of ``way`` from the level before, None where none is."""
+    gone = (np.array(follow["blocks"]) - follow["before"]) * math.copysign(1.0, way) >= share * abs(way)
+    first = np.flatnonzero(gone)
+    return int(follow["steps"][first[0]]) if first.size else None
 
 
 def line(values: list[float]) -> tuple[float, float]:

@@ -15,7 +15,8 @@ from thermo_monitor.records import Event, Phase
 
 MEMORIZED = 0.1  # share of its first level to which the training loss has fallen when the training set is fitted
 _SPIKE = math.log(3.0)  # a loss that is thrown up by this factor is no settled loss
-_RISE = 0.01  # share by which the weight norm may rise while it is called not rising
+FORCES = ("loss/train", "opt/gradient_norm")
+_SHRINK = 0.005  # logarithm by which the weight norm has to fall to be called shrinking
 
 
 @dataclass(slots=True)
@@ -83,9 +84,10 @@ class Context:
         start = event.onset if event.onset_low is None else event.onset_low
         return curve.at(event.step) - curve.at(start)
 
-    def memorized(self, step: int) -> bool:
-        """Whether the training set was fitted before a step."""
-        return any(e.phase == "memorization" and e.onset <= step for e in self.events)
+    @property
+    def fitted_at(self) -> int | None:
+        """Step at which it was clear that the training set is fitted; None before."""
+        return next((e.step for e in self.events if "milestone" in e.details), None)
 
 
 def loss_thrown_up(event: Event, context: Context) -> bool:
@@ -104,13 +106,21 @@ def loss_thrown_up(event: Event, context: Context) -> bool:
 
 
 def _memorization(event: Event, context: Context) -> bool:
-    return event.quantity == "loss/train" and event.details.get("milestone") == "memorization"
+    if event.details.get("milestone") == "memorization":
+        return True
+    # What began while the training set was being fitted is a part of that, unless it went wrong.
+    return (
+        event.kind == "shift"
+        and not (event.quantity in FORCES and event.direction == "up")
+        and context.fitted_at is not None
+        and event.onset <= context.fitted_at
+    )
 
 
 def _instability(event: Event, context: Context) -> bool:
     if event.kind in ("collapse", "divergence"):
         return True
-    if event.quantity in ("loss/train", "opt/gradient_norm") and event.direction == "up":
+    if event.quantity in FORCES and event.direction == "up":
         return True
     return loss_thrown_up(event, context)
 
@@ -119,15 +129,15 @@ _SIMPLER = {"repr/representation_entropy": "down", "repr/spectral_entropy": "dow
 
 
 def _generalization(event: Event, context: Context) -> bool:
-    # Representations become simpler while the fit stays: after the training set was fitted, the loss not thrown up
-    # (an earlier rule), the weights not growing, and the gradient not building up to a spike.
+    # Representations and weights become simpler while the fit stays: after the training set was fitted, the loss not
+    # thrown up (an earlier rule), the weights shrinking, and the gradient not building up to a spike.
     if event.kind not in ("shift", "drift") or _SIMPLER.get(event.quantity) != event.direction:
         return False
-    if not context.memorized(event.onset):
+    if context.fitted_at is None or event.details.get("slow"):
         return False
     weights = context.rise("opt/weight_norm", event)
     force = context.rise("opt/gradient_norm", event)
-    return not weights > math.log1p(_RISE) and not force > _SPIKE
+    return weights < -_SHRINK and not force > _SPIKE
 
 
 def _reorganization(event: Event, context: Context) -> bool:
@@ -139,7 +149,7 @@ RULES: tuple[tuple[Phase, str, Callable[[Event, Context], bool]], ...] = (
     ("instability", "loss or gradient was thrown up, or the change came with such a throw", _instability),
     (
         "generalization",
-        "representations became simpler after the training set was fitted, with loss, weights and gradient settled",
+        "representations became simpler and weights smaller after the training set was fitted, with the loss undisturbed",
         _generalization,
     ),
     ("reorganization", "attention, representations or outputs moved to another level", _reorganization),

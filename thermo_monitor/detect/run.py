@@ -5,20 +5,23 @@ The budget of false alarms is the run's: with K watched quantities each detector
 
 from __future__ import annotations
 
+import importlib
 import math
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from thermo_monitor import quantities
 from thermo_monitor.detect import rules
 from thermo_monitor.detect.online import OnlineDetector
-from thermo_monitor.detect.phases import Context, Curve, name_phase
+from thermo_monitor.detect.phases import FORCES, Context, Curve, name_phase
 from thermo_monitor.detect.wording import level, sentence
 from thermo_monitor.records import Event, Reading
 
-DEFAULT = OnlineDetector(arl=10_000, burn_in=60)
+DEFAULT = OnlineDetector(arl=10_000, burn_in=40)
 _REMEMBERED = 64  # events that later ones are compared with
 
 
@@ -32,6 +35,7 @@ class RunDetector:
     """
 
     def __init__(self, detector: OnlineDetector | None = None, run: str = "run") -> None:
+        importlib.import_module("ruptures")  # takes most of a second: now, and not in the middle of a training
         options = detector or DEFAULT
         self._watched = {key: q for key, q in quantities.REGISTRY.items() if q.watched}
         self._detectors = {
@@ -66,8 +70,9 @@ class RunDetector:
             state, decision = detector.update(state, value, reading.step)
             self._states[key] = state
             found += rules.update(self._rules, reading, value)
-            if decision.event is not None and not rules.handles(key, decision.event):
-                found.append(replace(decision.event, quantity=key))
+            event = decision.event
+            if event is not None and not rules.handles(key, event) and self._matters(key, event):
+                found.append(replace(event, quantity=key))
             if learning and state["mode"] != "burn_in":
                 found += self._late(key, reading.step)
         return self._typed(found)
@@ -85,9 +90,20 @@ class RunDetector:
         for key, state in self._states.items():
             self._states[key] = self._detectors[key].declare(state, step, reason)
 
+    def _matters(self, key: str, event: Event) -> bool:
+        """Whether a change of spread is large enough: a level that moves has to move by the minimum effect, and so has
+        the spread of readings around a level that stays."""
+        values = self._curves[key].between(event.onset, event.step) if event.kind == "variance" else []
+        if len(values) < 8:
+            return event.kind != "variance"
+        steps = np.diff(values)  # of neighbouring readings, so that a trend does not count as spread
+        spread = 1.4826 * float(np.median(np.abs(steps - np.median(steps)))) / math.sqrt(2)
+        return spread >= self._detectors[key].minimum_effect
+
     def _late(self, key: str, step: int) -> list[Event]:
-        late = getattr(self._detectors[key], "late", None)
-        events = late(self._states[key]) if late else []
+        if key in FORCES:  # loss and gradient always move at the start; what matters there, the rules say
+            return []
+        events = self._detectors[key].late(self._states[key])
         return [replace(event, quantity=key, step=step) for event in events]
 
     def _typed(self, found: list[Event]) -> list[Event]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from thermo_monitor.detect import eprocess, focus
 from thermo_monitor.detect.baseline import (
+    CAUTION,
     CLIP,
     MEMORY,
     SHARE,
@@ -23,6 +24,7 @@ from thermo_monitor.streaming import autoregression, scale, trend
 
 SHARP = 6.0  # an innovation beyond this many standard deviations may be a spike, so its alarm waits
 SHARP_FOR = 30
+COMPONENTS = math.log(4.0 * len(eprocess.SHIFTS))  # the statistic is their mean
 
 
 def expected(state: dict[str, Any]) -> tuple[float, float, float, float]:
@@ -79,7 +81,8 @@ def read(state: dict[str, Any], x: float, step: int, missing: int, half: float, 
     u = 0.5 * (up + down)
     square = u * u
     log_low, log_high = log_bounds(sigma, minimum_effect)
-    log_square = math.log(square) if square > 0.0 else log_low
+    size = abs(u) * sigma
+    log_square = 2.0 * math.log(size) if size > 0.0 else log_low
     log_square = log_low if log_square < log_low else log_high if log_square > log_high else log_square
     log_var = base["log_var"]
     w = (log_square - base["log_mean"]) / math.sqrt(log_var)
@@ -87,7 +90,7 @@ def read(state: dict[str, Any], x: float, step: int, missing: int, half: float, 
 
     band = dead_band(base, share, minimum_effect, weight)
     proxy = variance_proxy(base, share)
-    quiet = 2.0 / math.sqrt(min(base["n"], MEMORY))
+    quiet = CAUTION / math.sqrt(min(base["n"], MEMORY))
     logs, starts, sums, count = stat["logs"], stat["starts"], stat["sums"], stat["count"]
     focus.push(starts[0], count, sums[0], step)
     focus.push(starts[1], count, -sums[1], step)
@@ -99,17 +102,11 @@ def read(state: dict[str, Any], x: float, step: int, missing: int, half: float, 
     stat["count"] = count + 1
     if square > SHARP * SHARP:
         stat["sharp"] = count
-    top = max(
-        eprocess.update(logs[0], z_up - band, proxy),
-        eprocess.update(logs[1], -z_down - band, proxy),
-        eprocess.update(logs[2], w - quiet, 1.1),
-        eprocess.update(logs[3], -w - quiet, 1.3),
-    )
-    # The exact mean is needed near the thresholds only; the largest component is never far below it.
-    if top > half - 4.0:
-        log_sr = eprocess.total(*logs) - math.log(4.0 * len(eprocess.SHIFTS))
-    else:
-        log_sr = top - math.log(4.0 * len(eprocess.SHIFTS))
+    eprocess.update(logs[0], z_up - band, proxy)
+    eprocess.update(logs[1], -z_down - band, proxy)
+    eprocess.update(logs[2], w - quiet, 1.1)
+    eprocess.update(logs[3], -w - quiet, 1.3)
+    log_sr = eprocess.total(*logs) - COMPONENTS
     stat["log_sr"] = log_sr
 
     if log_sr > half:

@@ -16,6 +16,8 @@ def level(event: Event) -> Level:
         return "error"
     if event.phase == "scheduled" or event.kind == "excursion" or event.details.get("late"):
         return "info"
+    if event.phase == "unexplained" or (event.kind == "drift" and event.phase != "generalization"):
+        return "info"
     return "warning"
 
 
@@ -26,13 +28,14 @@ def sentence(event: Event) -> str:
     when = f"step {event.onset}"
     if event.onset_low is not None and event.onset_high is not None and event.onset_low < event.onset_high:
         when = f"between steps {event.onset_low} and {event.onset_high}"
+    at = when if when.startswith("between") else f"at {when}"
     what = {
         "divergence": f"the {name} is not finite since {when}",
-        "collapse": f"{name} collapsed at {when}",
-        "excursion": f"{name} was thrown {event.direction} at {when} and came back",
-        "variance": f"the spread of {name} {_VERBS[event.direction]} at {when}",
-        "drift": f"{name} drifts {event.direction} since {when}",
-    }.get(event.kind, f"{name} {_VERBS[event.direction]}{_levels(event)} {when if when[0] == 'b' else 'at ' + when}")
+        "collapse": f"{name} collapsed {at}",
+        "excursion": f"{name} was thrown {event.direction} {at} and came back",
+        "variance": f"the spread of {name} {_VERBS[event.direction]} {at}",
+        "drift": f"{name} drifts {event.direction}{_levels(event)}, since {when}",
+    }.get(event.kind, f"{name} {_VERBS[event.direction]}{_levels(event)} {at}")
     looks = "" if event.phase == "unexplained" else f"; looks like {event.phase}"
     if event.phase == "scheduled":
         looks = f"; explained by: {event.details.get('reason', 'a declared intervention')}"

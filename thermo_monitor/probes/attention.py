@@ -181,7 +181,9 @@ class _AttentionListener(Listener):
         with np.errstate(invalid="ignore", divide="ignore"):
             for key in self._options.quantities:
                 if key == _POOLED:
-                    out.readings.append(_pooled(step, key, arrays[width - 1 :: width]))
+                    pooled = _pooled(arrays[width - 1 :: width])
+                    reason = "non_finite" if float(pooled.count) >= 2 else "n_lt_2"
+                    out.readings.append(number(step, key, float(pooled.variance()), reason=reason))
                     continue
                 at = self._names.index("logit_std" if key == _TEMPERATURE else key.removeprefix("attn/"))
                 values = np.full((len(layers), heads), np.nan)
@@ -234,11 +236,10 @@ def _spread(by_row: Tensor, queries: int) -> Tensor:
     return residual.square().sum(-1) * (m / (m - 1) * (1 - m / queries))
 
 
-def _pooled(step: int, key: str, arrays: Sequence[Array]) -> Reading:
-    """Variance of all logits of all heads and layers."""
+def _pooled(arrays: Sequence[Array]) -> Moments:
+    """Moments of all logits of all heads and layers."""
     parts = [Moments(*torch.from_numpy(array.copy())).pooled(0) for array in arrays]
-    whole = functools.reduce(Moments.merge, parts)
-    return number(step, key, float(whole.variance()), reason="non_finite" if float(whole.count) >= 2 else "n_lt_2")
+    return functools.reduce(Moments.merge, parts)
 
 
 def _whole(step: int, key: str, values: Array, errors: Sequence[float], finite: bool, reason: str) -> Reading:

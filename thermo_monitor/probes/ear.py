@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from thermo_monitor.guard import Guard, tell
-from thermo_monitor.probes.hooks import WeakHook
+from thermo_monitor.probes.hooks import Hook
 from thermo_monitor.probes.hub import Hub, module_names, recomputing
 from thermo_monitor.probes.routes import transformers
 from thermo_monitor.probes.routes.functions import ListeningMode
@@ -40,7 +40,7 @@ class Ear:
     def install(self) -> None:
         """Once, before the first step."""
         self._keys = transformers.install(self._model)
-        hook = WeakHook(self._entered)
+        hook = Hook(self._entered)
         handles = [m.register_forward_pre_hook(hook) for m in _entrances(self._model)]
         # A monitor that is dropped without close() must not leave anything behind. Nothing here may refer to it.
         self._finalizer = weakref.finalize(self, _remove, self.hub, self._mode, self._keys, handles)
@@ -117,9 +117,10 @@ def _remove(hub: Hub, mode: ListeningMode, keys: list[str], handles: list[Remova
 def _entrances(model: nn.Module) -> list[nn.Module]:
     """The model, and the outermost transformers models inside it: a container is perhaps never called itself."""
     found = [model]
-    if "transformers" not in sys.modules:
+    # Not the package itself, which others import without using it: its attributes would load all of it.
+    if "transformers.modeling_utils" not in sys.modules:
         return found
-    pretrained = sys.modules["transformers"].PreTrainedModel
+    pretrained = sys.modules["transformers.modeling_utils"].PreTrainedModel
     inside: set[int] = set()
     for module in model.modules():
         if isinstance(module, pretrained) and id(module) not in inside:

@@ -1,4 +1,9 @@
-"""Hooks that leave no trace: they do not keep the monitor alive, and copies of the module do not carry them."""
+"""A module hook that stays with the run it was made for.
+
+A bound method as a hook would be copied with the model: an average of the weights made by ``copy.deepcopy`` would carry
+a second monitor around, and ``torch.save(model)`` would write one into the file. And the model would keep a monitor
+alive that the program has dropped.
+"""
 
 from __future__ import annotations
 
@@ -11,32 +16,30 @@ import torch
 from thermo_monitor.probes import hub as hubs
 
 
-class WeakHook:
-    """Calls a method while its owner lives and some hub listens; traced code does not see it.
-
-    A plain bound method would let the model keep a forgotten monitor alive, and ``copy.deepcopy(model)``, the usual
-    way to make an averaged copy, would copy the monitor with all it holds. Copies and pickles of this carry a hook that
-    does nothing.
-    """
+class Hook:
+    """Calls a method as long as its object lives and a hub listens; a copy of it does nothing."""
 
     def __init__(self, method: Callable[..., None]) -> None:
         self._method = weakref.WeakMethod(method)
 
     def __call__(self, *args: Any) -> None:
-        """The hook."""
-        if torch.compiler.is_compiling() or not hubs.ACTIVE:
+        """Never returns a value, which would replace what passes through the module."""
+        if torch.compiler.is_compiling() or not hubs.ACTIVE:  # traced code is left exactly as it is
             return
         method = self._method()
         if method is not None:
             method(*args)
 
-    def __reduce__(self) -> tuple[Callable[[], Callable[..., None]], tuple[()]]:
-        return _made_silent, ()
+    def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., None]:
+        return nothing
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _nothing, ()
 
 
-def silent(*args: Any) -> None:
-    """What is left of a hook in a copy of its module."""
+def nothing(*args: Any) -> None:
+    """What a copied or saved hook becomes."""
 
 
-def _made_silent() -> Callable[..., None]:
-    return silent
+def _nothing() -> Callable[..., None]:
+    return nothing

@@ -7,7 +7,7 @@ here; the probes subscribe. Between ``shut`` and ``open`` nothing is heard and n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import nn
@@ -40,7 +40,8 @@ class Hub:
         self._refused = refused
         self._calls: dict[str, int] = {}
         self._deaf = False
-        self._broken: set[str] = set()
+        self._off: set[str] = set()  # parts that failed
+        self.meter: AbstractContextManager[object] = nullcontext()  # entered while something is heard
 
     @property
     def listening(self) -> bool:
@@ -80,13 +81,13 @@ class Hub:
 
     def hear(self, part: str, report: Callable[[], None]) -> None:
         """Run a route's report without ever disturbing the program around it; a part that failed is not asked again."""
-        if self._deaf or self not in ACTIVE or part in self._broken or torch.compiler.is_compiling() or recomputing():
+        if self._deaf or self not in ACTIVE or part in self._off or torch.compiler.is_compiling() or recomputing():
             return
         try:
-            with torch.no_grad():
+            with self.meter, torch.no_grad():
                 report()
         except Exception as error:
-            self._broken.add(part)
+            self._off.add(part)
             self._failed(part, error)
 
     def attention(self, call: AttentionCall) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from thermo_monitor.probes.calls import MASKED
-from thermo_monitor.probes.hooks import WeakHook
+from thermo_monitor.probes.hooks import Hook
 
 # Arguments that tell it, and whether true means a real token (transformers) or a padded one (torch.nn).
 _ARGUMENTS = {"attention_mask": True, "src_key_padding_mask": False, "tgt_key_padding_mask": False}
@@ -31,7 +31,7 @@ class Padding:
         self.real: Tensor | None = None
         self.handles: list[RemovableHandle] = []
         self._where: dict[int, tuple[str, int]] = {}
-        hook = WeakHook(self._entered)
+        hook = Hook(self._entered)
         for module in _path(model, block):
             found = _argument(module)
             if found is not None:

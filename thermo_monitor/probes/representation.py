@@ -16,7 +16,7 @@ from thermo_monitor.physics import representation as geometry
 from thermo_monitor.physics.attention import evenly_spaced_rows
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities, number
 from thermo_monitor.probes.calls import RepresentationCall
-from thermo_monitor.probes.hooks import WeakHook
+from thermo_monitor.probes.hooks import Hook
 from thermo_monitor.probes.hub import Hub
 from thermo_monitor.probes.padding import Padding, batch_first
 
@@ -95,7 +95,7 @@ class _RepresentationListener(Listener):
                 near = ", ".join([name for name, _ in run.model.named_modules()][1:9])
                 raise ValueError(f"the model has no module {self.module!r}; it has {near}, ...") from None
             self._padding = Padding(run.model, self.module)
-            handles = [*self._padding.handles, block.register_forward_hook(WeakHook(self._hook))]
+            handles = [*self._padding.handles, block.register_forward_hook(Hook(self._hook))]
         # A listener that is dropped without close() must not leave its hooks behind.
         self._finalizer = weakref.finalize(self, _remove, handles)
         run.hub.on_representation.append(self._hear)

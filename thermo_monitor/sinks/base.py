@@ -31,12 +31,22 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Everything that was read at one step: model-wide readings (and layers asked for), and the frames behind them."""
+    """Everything that was read at one step: model-wide readings (and layers asked for), and the frames behind them.
+
+    Attributes:
+        step: index of the optimizer step.
+        wall: seconds since the epoch.
+        readings: numbers.
+        frames: quantities over layers and heads.
+        full: False for a step between two full measurements, at which only the cheap quantities were read. A sink that
+            draws curves may leave it out.
+    """
 
     step: int
     wall: float
     readings: Sequence[Reading] = field(default_factory=tuple)
     frames: Sequence[Frame] = field(default_factory=tuple)
+    full: bool = True
 
 
 class Sink(Protocol):

@@ -21,7 +21,6 @@ class MetricsSink:
         self._log_metrics = log_metrics
         self._namespace = namespace
 
-
     def write(self, tick: Tick) -> None:
         """All numbers of a step in one call; a NaN is a gap in the curve."""
         whole = [r for r in tick.readings if r.layer is None and math.isfinite(r.value)]

@@ -92,14 +92,16 @@ class TensorBoardSink:
         self._closed = False
 
     def write(self, tick: Tick) -> None:
-        """All numbers and frames of a step, as one record."""
+        """All numbers and frames of a step, as one record; a step that is not full is left to the files."""
         self._step = max(self._step, tick.step)
+        if not tick.full:  # a record costs a tenth of a millisecond, and TensorBoard shows a thousand points of a curve
+            return
         values = self._scalars(tick) + [v for f in tick.frames for v in self._frame(f, tick.step)]
         if values:
             self._send(values + self._regime(tick.step), tick.step, tick.wall)
 
     def event(self, event: Event) -> None:
-        """The events again with the new one, and what the heads look like; all of it is in the file on return."""
+        """The events again with the new one; a noteworthy one also in words, with pictures of the heads, and on the disk."""
         from thermo_monitor.sinks import summaries
 
         self._recent.append(event)
@@ -112,8 +114,10 @@ class TensorBoardSink:
             self._noteworthy.append(event)
             table = markdown(self._noteworthy)
             values.append(summaries.strings(f"{self._namespace}/events", [table], summaries.text_metadata()))
-        self._send(values + self._pictures(step), step, event.wall)
-        self._writer.flush()
+            values += self._pictures(step)
+        self._send(values, step, event.wall)
+        if is_noteworthy(event):
+            self._writer.flush()
 
     def close(self) -> None:
         """The last frames as pictures, and everything into the file; a writer that was given stays open."""

@@ -1,7 +1,7 @@
 """The lag-one coefficient of a series, and the innovations that it leaves.
 
-Autocorrelated readings are the reason why textbook detectors do not work on training curves: at ``phi = .9`` every one of
-them alarms every fifty steps. The innovations ``u_t = r_t - phi r_{t-1}`` of an AR(1) series are independent.
+Autocorrelated readings are the reason why textbook detectors do not work on training curves: at ``phi = .9`` every
+one of them alarms every fifty steps. The innovations ``u_t = r_t - phi r_{t-1}`` of an AR(1) series are independent.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 LARGEST = 0.98  # a larger coefficient would hide every change: a shift of D shows as (1 - phi) D
+WALK = 0.95  # from here on a finite series looks like a random walk
 State = list[float]
 
 
 def lag_one(residuals: NDArray[np.float64], largest: float = LARGEST) -> float:
     """Lag-one coefficient of detrended values, within ``[0, largest]``.
 
-    ``sum r_i r_{i-1} / sum r_{i-1}^2`` on values clipped to their 2 % and 98 % quantiles, so that a spike is not taken for
-    independence. Zero where the values do not vary.
+    ``sum r_i r_{i-1} / sum r_{i-1}^2`` on values clipped to their 2 % and 98 % quantiles, so that a spike is not
+    taken for independence. Zero where the values do not vary.
 
     Example:
         >>> lag_one(np.array([1.0, -1.0] * 20))
@@ -36,11 +37,11 @@ def lag_one(residuals: NDArray[np.float64], largest: float = LARGEST) -> float:
     return min(max(above / below, 0.0), largest) if below > 0.0 and math.isfinite(below) else 0.0
 
 
-def from_differences(values: NDArray[np.float64], largest: float = 0.95) -> float:
+def from_differences(values: NDArray[np.float64], largest: float = WALK) -> float:
     """Lag-one coefficient of a series that may contain shifts: ``1 + 2 rho_1(differences)``.
 
-    An AR(1) series has ``rho_1(diff) = -(1 - phi) / 2``, and a shift touches one difference only; the price is a standard
-    error about three times that of :func:`lag_one`.
+    An AR(1) series has ``rho_1(diff) = -(1 - phi) / 2``, and a shift touches one difference only; the price is a
+    standard error about three times that of :func:`lag_one`.
 
     Example:
         >>> step = np.repeat([0.0, 8.0], 500) + np.random.default_rng(0).standard_normal(1000)
@@ -62,8 +63,8 @@ def cautious(phi: float, n: float, largest: float = LARGEST) -> float:
     """The coefficient to whiten with when it was estimated from n detrended values.
 
     The estimate is low by ``(2 + 4 phi) / n`` (Kendall 1954, with a fitted line), and one that is too low leaves
-    correlation behind, which costs false alarms, whereas one that is too high only costs delay. So the bias is undone and
-    half a standard error ``sqrt((1 - phi^2) / n)`` is added; both vanish as n grows.
+    correlation behind, which costs false alarms, whereas one that is too high only costs delay. So the bias is undone
+    and half a standard error ``sqrt((1 - phi^2) / n)`` is added; both vanish as n grows.
 
     Example:
         >>> round(cautious(0.9, 200.0), 3), round(cautious(0.9, 20_000.0), 3)

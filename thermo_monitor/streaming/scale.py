@@ -31,8 +31,8 @@ def mad(values: NDArray[np.float64]) -> float:
 def track(scale: float, deviation: float, n: float) -> float:
     """The scale after one more deviation from zero, n values being remembered.
 
-    ``log s += (c / n) (1[|x| > .6745 s] - 1/2)``: a stochastic approximation of the median of |x|, multiplicative so that
-    it is equivariant and stays positive.
+    ``log s += (c / n) (1[|x| > .6745 s] - 1/2)``: a stochastic approximation of the median of |x|, multiplicative so
+    that it is equivariant and stays positive.
 
     Source: Robbins & Monro 1951, Ann. Math. Stat. 22(3).
 

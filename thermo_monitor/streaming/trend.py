@@ -1,6 +1,7 @@
 """A straight line through the recent past of a series, older readings weighing less.
 
-State: ``[S0, S1, S2, Y0, Y1, Q]`` = weighted sums of 1, u, u^2, y, u y over the readings seen, where u is the time counted
+State: ``[S0, S1, S2, Y0, Y1, Q]`` = weighted sums of 1, u, u^2, y, u y over the readings seen, where u is the time
+    counted
 back from the newest reading (0, -1, -2, ...), and Q the sum of squared weights.
 """
 

@@ -27,7 +27,7 @@ _wrapped: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {}  # what 
 
 def implementations(model: nn.Module) -> set[str]:
     """Attention implementations that the configurations inside a model name; empty without transformers."""
-    if "transformers" not in sys.modules:
+    if "transformers.modeling_utils" not in sys.modules:
         return set()
     found = set()
     for module in model.modules():

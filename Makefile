@@ -1,0 +1,55 @@
+# Every target makes its own environment first: Python and make are all that a machine needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+DEMO := runs/demo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types check format overhead clean
+
+help:
+	@echo "make demo      train a run that groks and one that does not, and show what is found"
+	@echo "make test      the test suite"
+	@echo "make check     lint, types and tests"
+	@echo "make overhead  measure what the monitor costs"
+
+$(VENV)/.base: constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade pip
+	$(PIP) -e '.[lightning]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.base
+	$(PIP) -e '.[lightning,huggingface]' --group test
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.test
+	$(PIP) --group lint
+	@touch $@
+
+demo: $(VENV)/.base
+	$(BIN)/thermo-monitor demo --dir $(DEMO)
+
+# One thread each: two workers with two threads of torch would get in each other's way.
+test: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.lint
+	$(BIN)/mypy
+
+check: lint types test
+
+format: $(VENV)/.lint
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+overhead: $(VENV)/.base
+	$(BIN)/python benchmarks/overhead.py
+
+clean:
+	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache .hypothesis

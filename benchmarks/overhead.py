@@ -1,0 +1,200 @@
+"""What the monitor costs: step time with the Lightning callback over step time without it.
+
+    python benchmarks/overhead.py [--pairs 15] [--models demo large] [--json FILE]
+
+Trainings with and without the callback alternate in one process, in blocks of steps, and each block is compared with its
+neighbour, so that a machine whose speed drifts drifts for both. The figures are the ratios: median and quartiles over the
+pairs. The callback writes to TensorBoard and to a JSON-lines file, as by default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import platform
+import tempfile
+import time
+import timeit
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor, nn
+
+from thermo_monitor import Monitor
+from thermo_monitor.demo.modular import Block, Transformer, modular_addition
+from thermo_monitor.lightning import ThermoMonitor
+from thermo_monitor.sinks import MemorySink
+
+WARM_UP = 10
+
+
+class Language(nn.Module):
+    """Four layers, d = 256, T = 256: a small language model."""
+
+    def __init__(self, vocabulary: int = 1000, width: int = 256, length: int = 256, layers: int = 4) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.position = nn.Parameter(torch.randn(length, width) * 0.02)
+        self.blocks = nn.ModuleList(Block(width, 8, 4 * width) for _ in range(layers))
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, vocabulary)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embedding(tokens) + self.position
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x))
+
+
+class Module(L.LightningModule):
+    """Trains either model on a batch that never changes, so that only the work is measured."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        if name == "demo":
+            train, _ = modular_addition()
+            self.net: nn.Module = Transformer()
+            self.tokens, self.labels = train.tokens, train.answers
+        else:
+            self.net = Language()
+            self.tokens = torch.randint(0, 1000, (8, 256))
+            self.labels = torch.randint(0, 1000, (8, 256))
+
+    def training_step(self, batch: Any, index: int) -> Tensor:
+        logits = self.net(self.tokens)
+        return F.cross_entropy(logits.flatten(0, -2), self.labels.flatten())
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(self.parameters(), lr=1e-4, weight_decay=0.1)
+
+
+class Clock(L.Callback):
+    """When each step began."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    def on_train_batch_start(self, *args: Any) -> None:
+        self.times.append(time.perf_counter())
+
+    @property
+    def step(self) -> float:
+        """Mean seconds of a step after the warm-up."""
+        return (self.times[-1] - self.times[WARM_UP]) / (len(self.times) - 1 - WARM_UP)
+
+
+def block(name: str, steps: int, monitors: list[L.Callback], directory: Path) -> float:
+    """Seconds per step of one training."""
+    torch.manual_seed(0)
+    clock = Clock()
+    trainer = L.Trainer(
+        max_steps=WARM_UP + steps + 1,
+        max_epochs=-1,
+        logger=TensorBoardLogger(directory, name=f"{time.monotonic_ns()}", version=""),
+        callbacks=[clock, *monitors],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        accelerator="auto",
+        devices=1,
+    )
+    trainer.fit(Module(name), torch.utils.data.DataLoader(range(10**6), batch_size=1))
+    return clock.step
+
+
+def paired(name: str, every: int, pairs: int, steps: int, directory: Path) -> dict[str, Any]:
+    """Ratios of neighbouring blocks, the order within a pair alternating."""
+    ratios, plain = [], []
+    for pair in range(pairs):
+        seconds = {}
+        for on in (True, False) if pair % 2 else (False, True):
+            monitors: list[L.Callback] = [ThermoMonitor(every=every, strict=True)] if on else []
+            seconds[on] = block(name, steps, monitors, directory)
+        ratios.append(seconds[True] / seconds[False])
+        plain.append(seconds[False])
+    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+    return {
+        "model": name,
+        "every": every,
+        "pairs": pairs,
+        "milliseconds": 1e3 * float(np.median(plain)),
+        "ratio": float(middle),
+        "low": float(low),
+        "high": float(high),
+    }
+
+
+def idle() -> dict[str, float]:
+    """Microseconds of a step that is not scheduled, in our own calls and for each hook that stays installed."""
+    model = Transformer()
+    monitor = Monitor(model, sinks=[MemorySink()], every=10**9, fast_every=10**9)
+    loss = torch.tensor(1.0)
+
+    def step() -> None:
+        with monitor.step(1):
+            monitor.loss(loss)
+            monitor.gradients()
+
+    number = 20_000
+    calls = min(timeit.repeat(step, number=number, repeat=7)) / number
+    x = torch.zeros(1, 3, 64)
+    hooked = model.blocks[-1]
+    bare = Block(64, 4, 256)
+    hook = next(iter(hooked._forward_hooks.values()))
+    direct = min(timeit.repeat(lambda: hook(hooked, (x,), x), number=number, repeat=7)) / number
+    nothing = min(timeit.repeat(lambda: None, number=number, repeat=7)) / number
+    with torch.no_grad():
+        rounds = [(_time(hooked, x), _time(bare, x)) for _ in range(31)]
+    monitor.close()
+    return {
+        "skipped_step_us": 1e6 * calls,
+        "hook_call_us": 1e6 * (direct - nothing),
+        "hook_in_module_us": 1e6 * float(np.median([a - b for a, b in rounds])),
+    }
+
+
+def _time(module: nn.Module, x: Tensor, number: int = 200) -> float:
+    return timeit.timeit(lambda: module(x), number=number) / number
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--models", nargs="+", default=["demo", "large"], choices=["demo", "large"])
+    parser.add_argument("--threads", type=int, default=1, help="of torch")
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    warnings.simplefilter("ignore")
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {args.threads} thread(s)"
+    print(f"{device}, torch {torch.__version__}, lightning {L.__version__}, Python {platform.python_version()}\n")
+    rows = []
+    print(f"{'model':8s} {'cadence':>8s} {'step, ms':>9s} {'ratio':>7s}   quartiles over {args.pairs} pairs")
+    with tempfile.TemporaryDirectory() as directory:
+        for name in args.models:
+            for every in (10, 1):
+                row = paired(name, every, args.pairs, 100 if name == "demo" else 10, Path(directory))
+                rows.append(row)
+                print(
+                    f"{name:8s} {every:8d} {row['milliseconds']:9.2f} {row['ratio']:7.3f}   "
+                    f"{row['low']:.3f} to {row['high']:.3f}",
+                    flush=True,
+                )
+    costs = idle()
+    print(f"\nskipped step: {costs['skipped_step_us']:.2f} us in our calls")
+    print(f"installed hook, idle: {costs['hook_call_us']:.2f} us itself, {costs['hook_in_module_us']:.2f} us with the module's own")
+    if args.json:
+        args.json.write_text(json.dumps({"device": device, "torch": torch.__version__, "rows": rows, "idle": costs}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+import json
+import math
+
+import numpy as np
+import pytest
+
+from thermo_monitor.detect.online import OnlineDetector
+from thermo_monitor.detect.run import RunDetector
+from thermo_monitor.records import Reading
+
+
+def grokking(steps=900, every=5, generalizes=True):
+    """Readings by step of a made-up run: fitted by step 80; then, maybe, simpler and smaller between 300 and 500."""
+    rng = np.random.default_rng(0)
+    for step in range(steps):
+        late = 1 / (1 + math.exp(-(step - 400) / 30)) if generalizes else 0.0
+        fitted = 1 / (1 + math.exp(-(step - 60) / 6))
+        noise = math.exp(0.02 * rng.standard_normal())
+        out = [
+            Reading(step, "loss/train", noise * (3.6 * (1 - fitted) + 0.05 * math.exp(-step / 200))),
+            Reading(step, "opt/weight_norm", 30.0 - 5.0 * late),
+            Reading(step, "opt/gradient_norm", noise * 0.1 * math.exp(-step / 300)),
+        ]
+        if step % every == 0:
+            out += [
+                Reading(step, "out/predictive_entropy", 3.6 * (1 - fitted) + 0.01),
+                Reading(step, "repr/representation_entropy", 0.6 - 0.3 * late + 0.002 * rng.standard_normal()),
+                Reading(step, "repr/spectral_entropy", 0.7 - 0.2 * late + 0.002 * rng.standard_normal()),
+                Reading(step, "repr/spectral_entropy", 0.7 + 0.1 * rng.standard_normal(), layer=3),
+            ]
+        yield step, out
+
+
+def play(detector, run, resumed_every=None):
+    events = []
+    for step, readings in run:
+        events += detector.update(readings)
+        if resumed_every and step % resumed_every == 0:
+            state = json.loads(json.dumps(detector.state_dict()))
+            detector = RunDetector(run="other")
+            detector.load_state_dict(state)
+    return events + detector.finish()
+
+
+def primary(events):
+    return [e for e in events if "part_of" not in e.details and e.level != "info"]
+
+
+def test_memorization_then_generalization_and_each_is_told_once():
+    events = play(RunDetector(), grokking())
+    assert [e.phase for e in primary(events)] == ["memorization", "generalization"]
+    memorized, generalized = primary(events)
+    assert 50 <= memorized.onset <= 80
+    assert 300 <= generalized.onset <= 450
+    assert [e.id for e in events] == [f"run:{k}" for k in range(len(events))]
+
+
+def test_a_run_that_only_memorizes_is_not_said_to_generalize():
+    events = play(RunDetector(), grokking(generalizes=False))
+    assert [e.phase for e in primary(events)] == ["memorization"]
+    assert not [e for e in events if e.phase == "generalization"]
+
+
+def test_a_run_resumed_from_json_again_and_again_finds_the_same():
+    def facts(events):
+        return [(e.id, e.kind, e.step, e.onset, e.quantity, e.phase) for e in events]
+
+    assert facts(play(RunDetector(), grokking(), resumed_every=37)) == facts(play(RunDetector(), grokking()))
+
+
+def test_what_was_declared_is_explained():
+    detector = RunDetector(OnlineDetector(arl=10_000, burn_in=40))
+    rng = np.random.default_rng(1)
+    events = []
+    for step in range(400):
+        if step == 200:
+            detector.declare(step, "new data")
+        value = (0.8 if step >= 200 else 0.4) + 0.01 * rng.standard_normal()
+        events += detector.update([Reading(step, "attn/entropy_fraction", value)])
+    assert {e.phase for e in events} == {"scheduled"}
+    assert {e.level for e in events} == {"info"}
+
+
+def test_quantities_that_are_not_watched_and_single_layers_are_left_alone():
+    detector = RunDetector()
+    for step in range(200):
+        assert detector.update([Reading(step, "attn/max_logit", float(step > 100) * 50)]) == []
+        assert detector.update([Reading(step, "attn/entropy_fraction", float(step > 100), layer=0)]) == []
+    assert detector.state_dict()["states"] == {}
+
+
+def test_readings_that_are_not_finite_do_no_harm():
+    detector = RunDetector()
+    for step in range(100):
+        bad = [math.nan, math.inf, -1.0, 0.0][step % 4]  # a loss below zero has no logarithm
+        detector.update([Reading(step, "opt/weight_norm", bad), Reading(step, "attn/entropy_fraction", bad)])
+    json.dumps(detector.state_dict(), allow_nan=False)
+
+
+def test_a_run_shorter_than_the_burn_in_is_dated_at_its_end():
+    detector = RunDetector()
+    for step in range(36):
+        assert detector.update([Reading(step, "attn/entropy_fraction", 0.9 if step < 18 else 0.3)]) == []
+    (event,) = detector.finish()
+    assert event.details["late"] is True
+    assert event.onset == pytest.approx(18, abs=1)

@@ -1,0 +1,26 @@
+"""Every example runs, shortened, as a user would run it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("[0-9]*.py"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_the_example_runs_and_finds_memorization(path, tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(path), "--steps", "120"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "memorization" in done.stdout + done.stderr
+    assert list(tmp_path.glob("runs/examples/*/events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_the_example_says_first_what_will_be_seen(path):
+    assert path.read_text().startswith('"""')
+    assert "You will see" in path.read_text().partition('"""\n\n')[0]

@@ -1,0 +1,203 @@
+"""Segmentation of a finished series: where did the regime change?
+
+A short series is put to the vote: four dissimilar segmentations, each with one fixed setting, and a change is kept
+when three of them place it within five samples. A long one has enough readings to know its noise: it is scaled by its
+long-run standard deviation ``sigma / (1 - phi)``, cut by penalised least squares, and a cut that a smooth curve
+explains is dropped; the vote is then a measure of confidence. Anything longer than 2,000 readings is cut on block
+means first and dated on the readings.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, overload
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import ArrayLike, NDArray
+
+from thermo_monitor.detect import bocpd, seeded
+from thermo_monitor.detect.smooth import drop_explained
+from thermo_monitor.detect.voting import Change, vote
+from thermo_monitor.streaming import autoregression, scale
+
+LONG = 1000  # readings from which the noise is known well enough to set the scale
+BLOCKS = 2000  # block means at most
+NEEDED = 3  # of the four voters
+Matrix = NDArray[np.float64]
+
+
+@overload
+def segment(values: ArrayLike, *, confidence: Literal[False] = False) -> list[int]: ...
+@overload
+def segment(values: ArrayLike, *, confidence: Literal[True]) -> list[Change]: ...
+def segment(values: ArrayLike, *, confidence: bool = False) -> list[int] | list[Change]:
+    """Changes of regime in a finished series.
+
+    Args:
+        values: shape (n,), or (n, d) for d columns that change together; what is not finite is left out.
+        confidence: whether to return the changes with their votes and intervals.
+
+    Returns:
+        0-based indices of the first sample of each new regime, or a :class:`Change` for each.
+
+    Raises:
+        ValueError: if ``values`` has neither one nor two dimensions.
+
+    Example:
+        >>> noise = np.random.default_rng(0).standard_normal(300)
+        >>> segment(noise + 4.0 * (np.arange(300) >= 120))
+        [120]
+        >>> segment(noise + 4.0 * (np.arange(300) >= 120), confidence=True)[0].votes
+        ('bayes', 'binary', 'kernel', 'seeded')
+    """
+    series, index = _clean(np.asarray(values, dtype=np.float64))
+    if len(series) < 4 or series.shape[1] == 0:
+        return []
+    changes = _long(series, confidence) if len(series) > LONG else _short(series)
+    dated = [Change(int(index[c.index]), int(index[c.low]), int(index[c.high]), c.votes) for c in changes]
+    return dated if confidence else [change.index for change in dated]
+
+
+def _clean(values: Matrix) -> tuple[Matrix, NDArray[np.intp]]:
+    """Rows that are finite in every column that varies, and their indices; columns come out within [-1, 1]."""
+    if values.ndim not in (1, 2):
+        raise ValueError(f"values have shape (n,) or (n, d); got {values.shape}")
+    table = values[:, None] if values.ndim == 1 else values
+    finite = np.isfinite(table)
+    table = table[:, finite.any(axis=0)] if table.size else table
+    rows = np.flatnonzero(np.isfinite(table).all(axis=1))
+    table = table[rows]
+    if not table.size:
+        return table, rows
+    table = table / np.maximum(np.max(np.abs(table), axis=0), 1e-300)
+    centred = table - np.median(table, axis=0)
+    return centred[:, np.ptp(centred, axis=0) > 1e-12], rows
+
+
+def _standardised(series: Matrix) -> Matrix:
+    return np.asarray((series - series.mean(axis=0)) / series.std(axis=0))
+
+
+def least_squares(series: Matrix, penalty: float, kernel: str = "linear") -> list[int]:
+    """The segmentation with the smallest sum of squares (in the kernel's space) plus ``penalty`` for each change.
+
+    Example:
+        >>> least_squares(np.array([0.0, 0.1, 0.0, 5.0, 5.1])[:, None], penalty=1.0)
+        [3]
+    """
+    import ruptures  # here, because it takes most of a second and the online detector does without
+
+    found = ruptures.KernelCPD(kernel=kernel, min_size=2).fit(series).predict(pen=penalty)
+    return [int(t) for t in found[:-1]]
+
+
+def proposals(series: Matrix) -> dict[str, list[int]]:
+    """What four dissimilar segmentations say about a standardised series."""
+    import ruptures
+
+    n, d = series.shape
+    binary = ruptures.Binseg(model="l2", min_size=2, jump=1).fit(series).predict(pen=(d + 2) * math.log(n))
+    return {
+        "binary": [int(t) for t in binary[:-1]],
+        "bayes": bocpd.most_probable(series),
+        "kernel": least_squares(series, 3.0 * math.log(n), kernel="rbf"),
+        "seeded": seeded.segment(series),
+    }
+
+
+def long_run_deviation(series: Matrix) -> NDArray[np.float64]:
+    """Long-run standard deviation of each column: a mean over m readings has this over ``sqrt(m)``.
+
+    ``sqrt((1 + phi) / (1 - phi))`` times the marginal one, and everything from differences, clipped to their 2 % and
+    98 % quantiles, that a shift and a spike hardly touch: ``Var(diff) = 2 (1 - phi) Var(x)``. The series is divided
+    by it and not whitened, as whitening hides gradual transitions and makes two changes of every spike.
+
+    Example:
+        >>> steps = np.repeat([0.0, 50.0], 2000) + np.random.default_rng(0).standard_normal(4000)
+        >>> bool(0.9 < long_run_deviation(steps[:, None])[0] < 1.1)
+        True
+    """
+    out = []
+    for x in series.T:
+        phi = autoregression.from_differences(x)
+        differences = np.diff(x)
+        low, high = np.quantile(differences, [0.02, 0.98])
+        # 0.959 is the root mean square of a standard normal clipped so.
+        rough = float(np.sqrt(np.mean(np.clip(differences, low, high) ** 2))) / 0.959
+        out.append(rough * math.sqrt((1.0 + phi) / 2.0) / (1.0 - phi))
+    return np.asarray(np.maximum(np.array(out), 1e-12))
+
+
+def _short(series: Matrix) -> list[Change]:
+    """The vote, without the changes that correlated noise explains, where the correlation can be told.
+
+    A series whose coefficient is at its bound may be a random walk or a few levels; few readings cannot tell, and the
+    vote stands.
+    """
+    changes = vote(proposals(_standardised(series)), NEEDED)
+    if max(autoregression.from_differences(x) for x in series.T) >= autoregression.WALK:
+        return changes
+    scaled = series / long_run_deviation(series)
+    while changes:
+        edges = [0, *(change.index for change in changes), len(series)]
+        gains = [_gain(scaled[a:c])[b - a - 1] for a, b, c in zip(edges, edges[1:], edges[2:], strict=False)]
+        worst = int(np.argmin(gains))
+        if gains[worst] >= 2.0 * math.log(len(series)):
+            break
+        del changes[worst]
+    return changes
+
+
+def _without_spikes(series: Matrix, reach: int = 5) -> Matrix:
+    """Readings clipped to three deviations around the median of their neighbours (Hampel's filter)."""
+    padded = np.pad(series, ((reach, reach), (0, 0)), mode="reflect")
+    middle = np.median(sliding_window_view(padded, 2 * reach + 1, axis=0), axis=-1)
+    rest = series - middle
+    limit = 3.0 * np.median(np.abs(rest), axis=0) / scale.NORMAL_QUARTILE
+    return np.asarray(middle + np.clip(rest, -limit, limit))
+
+
+def _long(series: Matrix, confidence: bool) -> list[Change]:
+    n, d = series.shape
+    size = math.ceil(n / BLOCKS)
+    whole = n // size
+    blocks = series[: whole * size].reshape(whole, size, d).mean(axis=1) if size > 1 else series
+    scaled = _without_spikes(blocks) / (long_run_deviation(series) / math.sqrt(size))
+    penalty = (d + 4) * math.log(whole)
+    cuts = drop_explained(scaled, least_squares(scaled, penalty), penalty)
+    votes = proposals(_standardised(blocks)) if confidence and cuts else {}
+    edges = [0, *cuts, whole]
+    changes = []
+    for before, cut, after in zip(edges, cuts, edges[2:], strict=False):
+        low, high = _interval(scaled, before, cut, after)
+        date = _refine(series, before * size, cut * size, min(after * size, n), size) if size > 1 else cut
+        names = [name for name, dates in votes.items() if any(abs(t - cut) <= max(5, high - low) for t in dates)]
+        changes.append(
+            Change(date, min(low * size, date), max(min(high * size, n - 1), date), ("least squares", *sorted(names)))
+        )
+    return changes
+
+
+def _interval(series: Matrix, start: int, cut: int, end: int) -> tuple[int, int]:
+    """Dates whose log-likelihood is within 2 of the best one."""
+    gain = _gain(series[start:end])
+    near = np.flatnonzero(gain >= gain[cut - start - 1] - 4.0) + start + 1
+    return int(near[0]), int(near[-1])
+
+
+def _gain(series: Matrix) -> NDArray[np.float64]:
+    """Fall of the sum of squares when the series is cut after 1, 2, ... readings."""
+    n = len(series)
+    total = np.cumsum(series - series.mean(axis=0), axis=0)[:-1]
+    first = np.arange(1, n)
+    return np.asarray((total**2).sum(axis=1) * n / (first * (n - first)))
+
+
+def _refine(series: Matrix, start: int, cut: int, end: int, reach: int) -> int:
+    """The date on the readings: the best cut between the two levels near the date on the block means."""
+    low, high = max(start + 1, cut - 2 * reach), min(end - 1, cut + 2 * reach)
+    before, after = series[start:low].mean(axis=0), series[high:end].mean(axis=0)
+    window = series[low:high]
+    cost = ((window - before) ** 2 - (window - after) ** 2).sum(axis=1)
+    return low + int(np.argmin(np.concatenate([[0.0], np.cumsum(cost)])))
