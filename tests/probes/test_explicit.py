@@ -9,9 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.probes.models import Decoder, listening, softmax, tokens
+from tests.probes.models import Decoder, listening, one_line, softmax, tokens
 from thermo_monitor import record_attention, record_output, record_representation
+from thermo_monitor.guard import Guard
 from thermo_monitor.probes import hub
+from thermo_monitor.probes.ear import Ear
 from thermo_monitor.probes.routes import caller, explicit
 
 
@@ -69,13 +71,10 @@ def test_nothing_happens_when_nobody_listens(monkeypatch):
 
 
 def test_a_wrong_report_does_not_stop_the_program():
-    from tests.probes.models import one_line
-    from thermo_monitor.guard import Guard
-    from thermo_monitor.probes.ear import Ear
-
     guard = Guard()
     ear = Ear(ByHand(), guard)
-    ear.hub.on_attention.append(lambda call: call.logits())
+    tried = []
+    ear.hub.on_attention += [tried.append, lambda call: call.logits()]
     ear.install()
     ear.open()
     with one_line() as lines:
@@ -85,6 +84,20 @@ def test_a_wrong_report_does_not_stop_the_program():
     ear.close()
     assert set(guard.disabled) == {"attention", "output"}
     assert len(lines) == 2
+    assert len(tried) == 1
+
+
+def test_a_report_inside_a_function_transform_is_refused():
+    def row(q):
+        record_attention("inside", q[None, None], q[None, None])
+        record_output(q, torch.zeros(3, dtype=torch.long))
+        record_representation("inside", q)
+        return q.sum()
+
+    with one_line() as lines, listening(ByHand()) as ears:
+        torch.func.vmap(row)(torch.randn(2, 3, 4))
+    assert ears.attention == ears.output == ears.representation == []
+    assert len(lines) == 1
 
 
 # ---------------------------------------------------------------------------------------------------- whose call it is

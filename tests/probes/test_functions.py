@@ -152,8 +152,10 @@ def test_a_position_bias_does_not_mask():
         ),
         (lambda: F.scaled_dot_product_attention(*3 * [torch.randn(2, 1, 1, 3, 4)]), "5 dimensions"),
         (lambda: F.scaled_dot_product_attention(*3 * [nested()]), "nested"),
+        (lambda: F.scaled_dot_product_attention(*3 * [strided()]), "nested"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 def test_what_cannot_be_read_is_absent_with_one_line(action, why):
     with one_line() as lines:
         ears = heard(lambda: [action(), action()])
@@ -164,6 +166,10 @@ def test_what_cannot_be_read_is_absent_with_one_line(action, why):
 
 def nested() -> Tensor:
     return torch.nested.nested_tensor([torch.randn(3, 1, 4), torch.randn(5, 1, 4)], layout=torch.jagged).transpose(1, 2)
+
+
+def strided() -> Tensor:
+    return torch.nested.nested_tensor([torch.randn(1, 3, 4), torch.randn(1, 5, 4)])
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop")

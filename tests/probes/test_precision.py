@@ -83,10 +83,11 @@ def test_queries_that_are_not_finite(value, where):
         assert math.isnan(found.values[found.layers.index("broken"), 0]) == (where == "all")
 
 
-def test_a_single_token_says_nothing():
-    model = Decoder()
+@pytest.mark.parametrize("masked", [True, False])
+def test_a_single_token_says_nothing(masked):
+    model, q = Decoder(), torch.randn(3, 2, 1, 4)
     with Measuring(model, EVERY) as measuring:
-        model(tokens(length=1))
+        model(tokens(length=1)) if masked else record_attention("open", q, q)
         readings = measuring.read().readings
     assert {r.reason for r in readings if r.quantity != "attn/specific_heat_pooled"} == {"n_lt_2"}
     assert all(math.isnan(r.value) for r in readings if r.quantity != "attn/specific_heat_pooled")

@@ -55,7 +55,7 @@ class Padding:
 
 def batch_first(block: nn.Module) -> bool:
     """Whether the representations of a block are [B, T, d]; the layers of ``torch.nn`` say when they are [T, B, d]."""
-    return bool(getattr(getattr(block, "self_attn", block), "batch_first", True))
+    return getattr(getattr(block, "self_attn", block), "batch_first", True) is not False
 
 
 def _path(model: nn.Module, block: str) -> Iterator[nn.Module]:
