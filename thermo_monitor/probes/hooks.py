@@ -13,16 +13,18 @@ from typing import Any
 
 import torch
 
+from thermo_monitor.probes import hub as hubs
+
 
 class Hook:
-    """Calls a method as long as its object lives; a copy of it does nothing."""
+    """Calls a method as long as its object lives and a hub listens; a copy of it does nothing."""
 
     def __init__(self, method: Callable[..., None]) -> None:
         self._method = weakref.WeakMethod(method)
 
     def __call__(self, *args: Any) -> None:
         """Never returns a value, which would replace what passes through the module."""
-        if torch.compiler.is_compiling():  # traced code is left exactly as it is
+        if torch.compiler.is_compiling() or not hubs.ACTIVE:  # traced code is left exactly as it is
             return
         method = self._method()
         if method is not None:
