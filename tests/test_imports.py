@@ -39,7 +39,8 @@ TABLE = {
     "presets": {"probes", "streaming", "detect", "schedule"},
     # Either name of the framework, by importlib; one of them by name for type checkers.
     "lightning": {
-        "lightning (the framework)", "torch", "detect", "guard", "monitor", "options", "presets", "probes", "records", "schedule", "sinks",
+        "lightning (the framework)", "torch", "detect", "guard", "monitor", "options", "presets", "probes", "records",
+        "schedule", "sinks",
     },
     "report": LIGHT | {"numpy", "matplotlib", "report_events", "detect"},
     "report_events": LIGHT | {"numpy", "matplotlib"},

@@ -30,8 +30,8 @@ from thermo_monitor.probes.ear import Ear
 from thermo_monitor.reader import Reader
 from thermo_monitor.records import Event
 from thermo_monitor.schedule import Schedule, resolve
-from thermo_monitor.sinks.base import Sink
 from thermo_monitor.settings import settings
+from thermo_monitor.sinks.base import Sink
 from thermo_monitor.sinks.defaults import default_sinks
 from thermo_monitor.transport import Transport
 

@@ -85,9 +85,7 @@ class ModularAdditionModule(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW."""
-        return torch.optim.AdamW(
-            self.parameters(), lr=self.lr, betas=(0.9, 0.98), weight_decay=self.weight_decay
-        )
+        return torch.optim.AdamW(self.parameters(), lr=self.lr, betas=(0.9, 0.98), weight_decay=self.weight_decay)
 
     def curves(self) -> dict[str, Series]:
         """Accuracies by step."""

@@ -27,8 +27,8 @@ def update(state: State, facts: Mapping[str, float]) -> list[str]:
 
     Args:
         state: changed in place.
-        facts: by name. A name that begins with ``learning rate``, ``weight decay`` or ``momentum`` is a schedule: it may
-            jump or bend. Any other is a setting: it changes when a new value stays.
+        facts: by name. A name that begins with ``learning rate``, ``weight decay`` or ``momentum`` is a schedule: it
+            may jump or bend. Any other is a setting: it changes when a new value stays.
 
     Example:
         >>> state = fresh()
@@ -40,7 +40,9 @@ def update(state: State, facts: Mapping[str, float]) -> list[str]:
     for name, value in facts.items():
         if not math.isfinite(value):
             continue
-        own = state.setdefault(name, {"value": value, "change": 0.0, "trend": None, "sign": None, "run": 0, "next": None})
+        own = state.setdefault(
+            name, {"value": value, "change": 0.0, "trend": None, "sign": None, "run": 0, "next": None}
+        )
         scheduled = name.startswith(("learning rate", "weight decay", "momentum"))
         reason = _schedule(own, value) if scheduled else _setting(own, value)
         if reason:
@@ -53,8 +55,8 @@ def _schedule(own: State, value: float) -> str | None:
     change = value - before
     last, own["change"] = own["change"], change
     size = max(abs(value), abs(before))
-    # What goes on as it did is no jump, though the last steps of a decay to zero halve the rate, and the first of a warm-up
-    # double it.
+    # What goes on as it did is no jump, though the last steps of a decay to zero halve the rate, and the first of a
+    # warm-up double it.
     if own["trend"] is not None and abs(change) > JUMP * size and abs(change) > 4 * abs(last):
         own["sign"], own["run"] = None, 0
         return f"from {before:.3g} to {value:.3g}"

@@ -1,7 +1,7 @@
 """What a change looks like when the readings are taken together: one table of rules, each with its evidence.
 
-A rule sees the event, what the run's curves did around it, and the events before it. The first rule that holds names the
-phase. Rules name; they never decide whether there is an event.
+A rule sees the event, what the run's curves did around it, and the events before it. The first rule that holds names
+the phase. Rules name; they never decide whether there is an event.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ RULES: tuple[tuple[Phase, str, Callable[[Event, Context], bool]], ...] = (
     ("instability", "loss or gradient was thrown up, or the change came with such a throw", _instability),
     (
         "generalization",
-        "representations became simpler and weights smaller after the training set was fitted, with the loss undisturbed",
+        "representations became simpler and weights smaller after the training set was fitted, the loss undisturbed",
         _generalization,
     ),
     ("reorganization", "attention, representations or outputs moved to another level", _reorganization),

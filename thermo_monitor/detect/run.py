@@ -98,8 +98,10 @@ class RunDetector:
             self._states[key] = self._detectors[key].declare(state, step, reason)
 
     def _matters(self, key: str, event: Event) -> bool:
-        """Whether a change of spread is large enough: a level that moves has to move by the minimum effect, and so has
-        the spread of readings around a level that stays."""
+        """Whether a change is large enough.
+
+        A level that moves has to move by the minimum effect, and so has the spread of readings around one that stays.
+        """
         values = self._curves[key].between(event.onset, event.step) if event.kind == "variance" else []
         if len(values) < 8:
             return event.kind != "variance"

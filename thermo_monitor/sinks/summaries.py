@@ -113,9 +113,7 @@ def picture(tag: str, quantity: str, values: NDArray[np.float16], limits: tuple[
 
 def _described(plugin: str, description: str) -> SummaryMetadata:
     # Metadata that name no plugin make older readers complain about each tag.
-    return SummaryMetadata(
-        plugin_data=SummaryMetadata.PluginData(plugin_name=plugin), summary_description=description
-    )
+    return SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name=plugin), summary_description=description)
 
 
 def _metadata(plugin: str, content: bytes, description: str) -> SummaryMetadata:
