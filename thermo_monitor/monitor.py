@@ -2,7 +2,7 @@
 
 A measured step is ``begin`` (the routes open), the user's forward and backward passes, ``loss`` for each micro-batch,
 ``gradients`` before clipping, the optimizer's step, ``end``. What was measured is packed and copied to the host without
-waiting, and read at the next measured step.
+waiting, and read at the next full measurement.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 
 from thermo_monitor import presets
 from thermo_monitor.delivery import Delivery
+from thermo_monitor.detect import interventions
 from thermo_monitor.detect.online import OnlineDetector
 from thermo_monitor.detect.run import RunDetector
 from thermo_monitor.guard import Guard, tell
@@ -33,7 +34,7 @@ from thermo_monitor.schedule import Schedule, resolve
 from thermo_monitor.settings import settings
 from thermo_monitor.sinks.base import Sink
 from thermo_monitor.sinks.defaults import default_sinks
-from thermo_monitor.transport import Transport
+from thermo_monitor.transport import Arrival, Transport
 
 
 class Monitor:
@@ -103,6 +104,8 @@ class Monitor:
         self._step = -1
         self._micro_batches = 0  # losses heard in this step
         self._optimizer = optimizer
+        self._facts: dict[str, float] = {}  # as they were at the last measured step
+        self._unchanged = 0  # measured steps since they changed
         self._closed = False
         self._ear = Ear(model, self.guard)
         self._ear.hub.meter = self._meter
@@ -118,6 +121,14 @@ class Monitor:
         self._delivery = Delivery(self.sinks, on_event, self.guard)
         listeners = {name: listener for name, (_, listener) in self._parts.items()}
         self._reader = Reader(listeners, detector, self._delivery, self.guard, self._meter, self._ear.explain)
+        self._moments = {
+            moment: {
+                name: getattr(listener, moment)
+                for name, (_, listener) in self._parts.items()
+                if _overrides(listener, moment)
+            }
+            for moment in ("on_loss", "before_step", "after_step")
+        }
         self._fast_parts = tuple(name for name, (fast, _) in self._parts.items() if fast)
 
     @property
@@ -195,7 +206,7 @@ class Monitor:
             value = self.guard.run("loss", _as_tensor, loss)
             if value is not None:
                 self._micro_batches += 1
-                self._each(lambda listener: listener.on_loss(value))
+                self._each("on_loss", value)
 
     def gradients(self) -> None:
         """Gradients are complete: call it after ``backward`` and before clipping and the optimizer's step."""
@@ -203,7 +214,7 @@ class Monitor:
             return
         with self._meter:
             self._ear.shut()
-            self._each(lambda listener: listener.before_step())
+            self._each("before_step")
 
     def pause(self) -> None:
         """Stop listening until the next micro-batch, for what runs in between (a validation, say)."""
@@ -216,7 +227,7 @@ class Monitor:
             return
         with self._meter:
             self._ear.shut()
-            self._each(lambda listener: listener.after_step())
+            self._each("after_step")
             labels: dict[str, tuple[Any, int]] = {}
             tensors: list[Tensor] = []
             for name in self._measuring:
@@ -226,20 +237,25 @@ class Monitor:
                     tensors += collected[1]
             self._open, self._measuring = False, ()
             self.guard.run("interventions", self._notice)
-            # Not the part "transport": what is under way already shall arrive, also when no more can be sent.
-            arrivals = self.guard.run("arrival", self._transport.arrived) or []
+            arrivals: list[Arrival] = []
+            if self._slow or self._transport.waiting >= _PATIENCE:
+                # Not the part "transport": what is under way already shall arrive, also when no more can be sent.
+                arrivals = self.guard.run("arrival", self._transport.arrived) or []
             self.guard.run("transport", self._transport.send, self._step, (self._slow, labels), tensors)
             for arrival in arrivals:
                 self._reader.read(arrival)
 
     def _notice(self) -> None:
         """Tell the detectors what the schedule says, so that what it changes is no surprise."""
-        facts = settings(self._optimizer)
+        facts: dict[str, float] = settings(self._optimizer)
         if self._micro_batches:
             facts["micro-batches of a step"] = self._micro_batches
         if self._slow and self._ear.hub.examples:
             facts["batch size"] = self._ear.hub.examples
-        self.detector.notice(self._step, facts)
+        self._unchanged = self._unchanged + 1 if facts.items() <= self._facts.items() else 0
+        self._facts |= facts
+        if self._unchanged <= interventions.STEADY:  # what has stayed as long as that is no news
+            self.detector.notice(self._step, facts)
 
     def abandon(self) -> None:
         """The step was broken off: forget what was measured in it."""
@@ -248,9 +264,11 @@ class Monitor:
         for name in measuring:
             self.guard.run(name, self._parts[name][1].collect)
 
-    def _each(self, call: Callable[[Listener], None]) -> None:
-        for name in self._measuring:
-            self.guard.run(name, call, self._parts[name][1])
+    def _each(self, moment: str, *args: Any) -> None:
+        """Tell the parts that measure and that care about this moment of a step."""
+        for name, method in self._moments[moment].items():
+            if name in self._measuring:
+                self.guard.run(name, method, *args)
 
     def flush(self) -> None:
         """Read what is still under way, waiting for it: before a checkpoint, or to see the newest numbers."""
@@ -321,6 +339,11 @@ class Monitor:
             self._ear.close()
 
 
+# Steps at which only the cheap quantities were read are read together: one after the other they take a third of the
+# time that they take apart, between the passes of a model that has emptied the caches.
+_PATIENCE = 16
+
+
 class _Step:
     """Reusable context around one step; a new object for each would cost more than a skipped step may."""
 
@@ -338,6 +361,10 @@ class _Step:
             self._monitor.end()
         else:
             self._monitor.abandon()
+
+
+def _overrides(listener: Listener, moment: str) -> bool:
+    return getattr(type(listener), moment) is not getattr(Listener, moment)
 
 
 def _as_tensor(loss: Tensor | float) -> Tensor:

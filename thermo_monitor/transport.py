@@ -50,6 +50,11 @@ class Transport:
         self._flying: deque[_Flight] = deque()
         self.bytes = 0
 
+    @property
+    def waiting(self) -> int:
+        """Ticks that were sent and not yet taken."""
+        return len(self._flying)
+
     def send(self, step: int, label: Any, tensors: Sequence[Tensor]) -> None:
         """Start the copy of one tick."""
         shapes = [t.shape for t in tensors]

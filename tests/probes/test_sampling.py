@@ -132,3 +132,19 @@ def test_successive_draws_differ_and_a_seed_repeats_them():
     assert run(1) == run(1)
     assert run(1)[0] != run(1)[1]
     assert run(1) != run(2)
+
+
+@pytest.mark.parametrize(
+    ("batch", "sequences", "read"), [(10, 256, range(10)), (10, 5, range(0, 10, 2)), (7, 3, [1, 4])]
+)
+def test_of_a_large_batch_evenly_spaced_sequences_are_read(batch, sequences, read):
+    whole = Told(2, 0.5, batch)
+    part = Told(2, 0.5, batch)
+    part.q, part.k = whole.q[list(read)], whole.k[list(read)]
+
+    def values(model, **options):
+        with Measuring(model, AttentionProbe(quantities=KEYS, **options)) as measuring:
+            model()
+            return measuring.values()
+
+    assert values(whole, sequences=sequences) == pytest.approx(values(part), rel=1e-12)

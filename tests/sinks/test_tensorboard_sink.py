@@ -97,7 +97,7 @@ def test_layers_get_scalars_only_when_asked_for(tmp_path):
         assert found == expected
 
 
-def test_frames_are_float16_bytes_with_constant_metadata(tmp_path):
+def test_frames_are_float16_bytes_and_the_first_has_the_metadata(tmp_path):
     values = np.array([[0.1, 0.2, math.nan], [0.3, 1.0, 0.0]])
     sink = TensorBoardSink(tmp_path)
     sink.write(tick(0, {}, {"attn/specific_heat_norm": values}))
@@ -110,7 +110,7 @@ def test_frames_are_float16_bytes_with_constant_metadata(tmp_path):
     written = [v for _, v in raw_values(tmp_path) if v.tag.startswith("heads/")]
     assert [len(v.tensor.tensor_content) for v in written] == [12, 12]
     assert not written[0].tensor.half_val
-    assert {v.metadata.SerializeToString() for v in written} == {written[0].metadata.SerializeToString()}
+    assert [v.HasField("metadata") for v in written] == [True, False]  # a loader keeps those of the first
     metadata = load(tmp_path).SummaryMetadata("heads/attn/specific_heat_norm")
     assert metadata.plugin_data.plugin_name == "thermo_monitor_heads"
     assert metadata.data_class == DATA_CLASS_TENSOR

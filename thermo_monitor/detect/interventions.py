@@ -61,7 +61,7 @@ def _schedule(own: State, value: float) -> str | None:
         own["sign"], own["run"] = None, 0
         return f"from {before:.3g} to {value:.3g}"
     sign = 0 if abs(change) <= 1e-9 * size else (1 if change > 0 else -1)
-    own["run"] = own["run"] + 1 if sign == own["sign"] else 1
+    own["run"] = min(own["run"] + 1, STEADY) if sign == own["sign"] else 1
     own["sign"] = sign
     if own["run"] < STEADY or sign == own["trend"]:
         return None

@@ -31,12 +31,14 @@ class AttentionProbe:
 
     Attributes:
         rows: query rows read of each sequence.
+        sequences: sequences read of each micro-batch at most, evenly spaced.
         sampling: ``even``: fixed, evenly spaced rows, so that successive readings compare and nothing is drawn;
             ``random``: a new simple random sample at every measured step, unbiased, with a standard error.
         quantities: keys to measure.
     """
 
     rows: int = 64
+    sequences: int = 256
     sampling: Literal["even", "random"] = "even"
     quantities: tuple[str, ...] = (
         "attn/specific_heat",
@@ -51,6 +53,8 @@ class AttentionProbe:
         check_quantities(self.quantities, ALL_QUANTITIES, "AttentionProbe")
         if self.rows < 1:
             raise ValueError(f"rows={self.rows}: read at least 1 query row of each sequence")
+        if self.sequences < 1:
+            raise ValueError(f"sequences={self.sequences}: read at least 1 sequence of each micro-batch")
         if self.sampling not in ("even", "random"):
             raise ValueError(f"sampling={self.sampling!r}: give 'even' or 'random'")
 
@@ -111,9 +115,11 @@ class _AttentionListener(Listener):
         if not (batch and heads and queries and keys):
             return  # an empty batch holds no rows
         rows = self._rows(queries, call.query.device)
-        share = max(1, _LARGEST // (heads * len(rows) * keys))
+        every = -(-batch // self._options.sequences)  # of the examples, one in so many is read
+        share = every * max(1, _LARGEST // (heads * len(rows) * keys))
         with torch.autocast(call.query.device.type, enabled=False):
-            parts = [self._part(call, rows, slice(at, at + share)) for at in range(0, batch, share)]
+            starts = range((every - 1) // 2, batch, share)
+            parts = [self._part(call, rows, slice(at, at + share, every)) for at in starts]
             by_row, pooled = parts[0]
             for other, moments in parts[1:]:  # the same rows of further examples
                 by_row = by_row + other

@@ -65,10 +65,12 @@ class _NormListener(Listener):
             return
         # Asked each time, since a fine-tuning may thaw parameters on its way.
         trained = [p for p in self._parameters if p.requires_grad]
+        tensors: Sequence[Tensor]
         if self._gradients:
-            tensors = [_dense(p.grad) for p in trained if p.grad is not None]
+            grads = [p.grad for p in trained]
+            tensors = [g if g.layout is torch.strided else _dense(g) for g in grads if g is not None]
         else:
-            tensors = [p.detach() for p in trained]
+            tensors = trained
         self._norm = total_norm(tensors) if tensors else None
 
     def collect(self) -> tuple[Any, list[Tensor]]:

@@ -85,7 +85,7 @@ def scalar(tag: str, value: float, description: str = "") -> Summary.Value:
     return Summary.Value(tag=tag, simple_value=value, metadata=metadata)
 
 
-def grid(tag: str, values: NDArray[np.float16], metadata: SummaryMetadata) -> Summary.Value:
+def grid(tag: str, values: NDArray[np.float16], metadata: SummaryMetadata | None) -> Summary.Value:
     """A grid of float16 as bytes: filling the list of a protobuf takes longer than all the rest."""
     tensor = TensorProto(
         dtype=DT_HALF, tensor_shape=_shape(values.shape), tensor_content=values.astype("<f2").tobytes()

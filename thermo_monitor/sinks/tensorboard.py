@@ -18,7 +18,7 @@ from thermo_monitor.sinks.thinning import Thinning
 from thermo_monitor.sinks.writers import GivenWriter, OwnWriter, Writer
 
 if TYPE_CHECKING:
-    from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+    from tensorboard.compat.proto.summary_pb2 import Summary
 
 _RECENT = 32  # events that each vector and each table repeat: a loader may drop all samples of a tag but the last
 
@@ -87,7 +87,6 @@ class TensorBoardSink:
         self._thinning: dict[str, Thinning] = {}
         self._limits: dict[str, tuple[float, float]] = {}  # by quantity: least and largest value of all frames
         self._newest: dict[str, NDArray[np.float16]] = {}  # by quantity: frame that no picture shows yet
-        self._metadata: dict[str, SummaryMetadata] = {}
         self._described: set[str] = set()
         self._closed = False
 
@@ -201,11 +200,13 @@ class TensorBoardSink:
             self._limits[quantity] = (min(low, float(finite.min())), max(high, float(finite.max())))
         if quantity not in self._thinning:
             self._thinning[quantity] = Thinning(self._max_frames)
-        if quantity not in self._metadata:
-            self._metadata[quantity] = summaries.heads_metadata(quantity, frame.layers)
         if not self._thinning[quantity].admit() or not self._rises(tag, step):
             return []
-        return [summaries.grid(tag, values, self._metadata[quantity])]
+        # A loader keeps the metadata of a tag's first value; with every frame they would be most of its bytes, and the
+        # checksum of a byte is not free.
+        first = quantity not in self._described
+        self._described.add(quantity)
+        return [summaries.grid(tag, values, summaries.heads_metadata(quantity, frame.layers) if first else None)]
 
     def _regime(self, step: int) -> list[Summary.Value]:
         self._shown = self._shifts
