@@ -1,6 +1,6 @@
 """The readings of one run watched together: one detector for each watched quantity, rules for the rest, typed events.
 
-The budget of false alarms is the run's: with K watched quantities each detector is asked for K times the run length.
+The budget of false alarms is the run's: the detectors add up evidence, and their weighted average decides (``fusion``).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from thermo_monitor import quantities
-from thermo_monitor.detect import rules
+from thermo_monitor.detect import fusion, rules
 from thermo_monitor.detect.online import OnlineDetector
 from thermo_monitor.detect.phases import FORCES, Context, Curve, name_phase
 from thermo_monitor.detect.wording import level, sentence
@@ -30,7 +30,8 @@ class RunDetector:
 
     Args:
         detector: options for every quantity; ``minimum_effect`` comes from the registry unless it is given here, and
-            ``arl`` is for the run as a whole, in readings of one quantity.
+            ``arl`` is for the run as a whole: the mean number of readings of its fastest quantity (of optimizer steps,
+            where one is read on every step) to a false alarm is at least that.
         run: name of the run in the ids of events.
     """
 
@@ -38,10 +39,11 @@ class RunDetector:
         importlib.import_module("ruptures")  # takes most of a second: now, and not in the middle of a training
         options = detector or DEFAULT
         self._watched = {key: q for key, q in quantities.REGISTRY.items() if q.watched}
+        self._threshold = math.log(options.arl)
         self._detectors = {
             key: replace(
                 options,
-                arl=options.arl * len(self._watched),
+                arl=options.arl * len(self._watched),  # about what one series alone has to show: A / weight
                 minimum_effect=options.minimum_effect or q.minimum_effect_transformed,
             )
             for key, q in self._watched.items()
@@ -49,6 +51,7 @@ class RunDetector:
         self._run = run
         self._count = 0
         self._states: dict[str, dict[str, Any]] = {}
+        self._weights: dict[str, float] = {}
         self._curves: dict[str, Curve] = {}
         self._rules = rules.fresh()
         self._events: list[Event] = []
@@ -56,10 +59,11 @@ class RunDetector:
     def update(self, readings: Iterable[Reading]) -> list[Event]:
         """Events that the readings of one step confirmed."""
         found: list[Event] = []
+        latest = -1
         for reading in readings:
             if reading.layer is not None or reading.quantity not in self._watched:
                 continue
-            key = reading.quantity
+            key, latest = reading.quantity, max(latest, reading.step)
             value = _transformed(self._watched[key].scale, reading.value)
             detector = self._detectors[key]
             state = self._states.setdefault(key, detector.init())
@@ -67,15 +71,39 @@ class RunDetector:
             learning = state["mode"] == "burn_in"
             if math.isfinite(value):
                 curve.add(reading.step, value)
-            state, decision = detector.update(state, value, reading.step)
+                if key not in self._weights:
+                    self._weigh([*self._weights, key])
+            state, decision = detector.update(state, value, reading.step, alone=False)
             self._states[key] = state
             found += rules.update(self._rules, reading, value)
-            event = decision.event
-            if event is not None and not rules.handles(key, event) and self._matters(key, event):
-                found.append(replace(event, quantity=key))
+            found += self._kept(key, decision.event)
             if learning and state["mode"] != "burn_in":
                 found += self._late(key, reading.step)
-        return self._typed(found)
+        return self._typed(found + self._alarms(latest))
+
+    def _weigh(self, keys: Iterable[str]) -> None:
+        self._weights = fusion.weights({key: self._watched[key].group for key in keys})
+
+    def _alarms(self, step: int) -> list[Event]:
+        """Events announced at once by an alarm of the average; each alarm is raised in its leading series."""
+        found: list[Event] = []
+        while (fused := self._fused()).log >= self._threshold:
+            key = fused.leader
+            low, high = fusion.interval(self._states, fused, step)
+            facts = fusion.facts(fused, self._weights, self._threshold)
+            verdict = {"low": low, "high": high, "evidence": fused.log, "facts": facts}
+            _, decision = self._detectors[key].sound(self._states[key], step, verdict)
+            found += self._kept(key, decision.event)
+        return found
+
+    def _fused(self) -> fusion.Fused:
+        logs = {key: fusion.evidence(self._states[key]) for key in self._weights}
+        return fusion.combine(logs, self._weights)
+
+    def _kept(self, key: str, event: Event | None) -> list[Event]:
+        if event is None or rules.handles(key, event) or not self._matters(key, event):
+            return []
+        return [replace(event, quantity=key)]
 
     def finish(self) -> list[Event]:
         """The run is over: what is still inside a burn-in is dated now, or it would be lost."""
@@ -91,8 +119,10 @@ class RunDetector:
             self._states[key] = self._detectors[key].declare(state, step, reason)
 
     def _matters(self, key: str, event: Event) -> bool:
-        """Whether a change of spread is large enough: a level that moves has to move by the minimum effect, and so has
-        the spread of readings around a level that stays."""
+        """Whether a change of spread is large enough.
+
+        A level that moves has to move by the minimum effect, and so has the spread of readings around one that stays.
+        """
         values = self._curves[key].between(event.onset, event.step) if event.kind == "variance" else []
         if len(values) < 8:
             return event.kind != "variance"
@@ -135,6 +165,7 @@ class RunDetector:
             "run": self._run,
             "count": self._count,
             "states": self._states,
+            "heard": list(self._weights),
             "curves": {key: curve.to_state() for key, curve in self._curves.items()},
             "rules": self._rules,
             "events": [event.to_json() for event in self._events],
@@ -144,6 +175,7 @@ class RunDetector:
         """Continue where :meth:`state_dict` was taken."""
         self._run, self._count = state["run"], state["count"]
         self._states = {key: dict(value) for key, value in state["states"].items() if key in self._watched}
+        self._weigh([key for key in state.get("heard", self._states) if key in self._watched])
         self._curves = {key: Curve.from_state(value) for key, value in state["curves"].items()}
         self._rules = rules.fresh() | state["rules"]
         self._events = [Event.from_json(text) for text in state["events"]]
