@@ -6,7 +6,7 @@ Nine watched series in their five groups, noise of four kinds (AR .5 and .9, nor
 driven by a common noise of correlation .8. *Average*: ``sum_k w_k SR^k >= A``. *Union*: one ``SR^k >= 9 A``.
 
 First table: mean readings to a false alarm, with a 90 % interval. Second: median delay when 1, 3 or 9 of the nine
-shift by two standard deviations over 300 readings, at the nominal threshold, and at thresholds at which both
+shift by three standard deviations over 100 readings, at the nominal threshold, and at thresholds at which both
 rules have the same rate of false alarms (the same quantile of the largest statistic of a null run).
 """
 
@@ -27,7 +27,7 @@ from thermo_monitor.detect.synthetic import sigmoid
 GROUPS = {key: q.group for key, q in quantities.REGISTRY.items() if q.watched}
 KINDS = ((0.5, "normal"), (0.9, "normal"), (0.5, "t3"), (0.9, "t3"))
 COMMON = 0.8  # correlation of the innovations in the dependent family
-AMPLITUDE, WIDTH = 2.0, 300
+AMPLITUDE, WIDTH = 3.0, 100
 
 
 def noise(n: int, rng: np.random.Generator, correlation: float) -> np.ndarray:
