@@ -85,7 +85,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--json", help="write the figures to this file")
     options = parser.parse_args(arguments)
     if options.quick:
-        options.runs, options.length = 2, 800
+        options.runs, options.length = 1, 600
     rules, threshold, out = ("average", "union"), math.log(options.arl), {"arl": options.arl, "null": [], "delay": []}
     print(f"{len(GROUPS)} series, A = {options.arl:.0f}, {options.runs} runs\n")
     print("| null series | rule | alarms | mean run length | 90 % interval |\n|---|---|---|---|---|")
@@ -115,7 +115,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             delays = np.full((options.runs, 3), math.nan)
             for run in range(options.runs):
                 rng = np.random.default_rng([run, changed, 7])
-                values = noise(start + 1000, rng, correlation)
+                values = noise(start + (200 if options.quick else 1000), rng, correlation)
                 which = rng.permutation(len(GROUPS))[:changed]
                 values[:, which] += (AMPLITUDE * sigmoid(len(values), start, WIDTH))[:, None]
                 path = np.array(list(statistics(values, options.arl, options.burn_in)))
