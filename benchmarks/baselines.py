@@ -28,7 +28,7 @@ class ZScore:
     def __init__(self) -> None:
         self.window: list[float] = []
 
-    def feed(self, value: float) -> bool:  # noqa: D102
+    def feed(self, value: float) -> bool:
         window = self.window
         alarm = False
         if len(window) == 30:
@@ -47,7 +47,7 @@ class Standardised:
         self.seen: list[float] = []
         self.centre, self.spread = 0.0, 1.0
 
-    def feed(self, value: float) -> bool:  # noqa: D102
+    def feed(self, value: float) -> bool:
         if len(self.seen) < BURN_IN:
             self.seen.append(value)
             if len(self.seen) == BURN_IN:
@@ -67,7 +67,7 @@ class Cusum(Standardised):
         super().__init__()
         self.up = self.down = 0.0
 
-    def standard(self, z: float) -> bool:  # noqa: D102
+    def standard(self, z: float) -> bool:
         self.up, self.down = max(0.0, self.up + z - 0.5), max(0.0, self.down - z - 0.5)
         return max(self.up, self.down) > 5.0
 

@@ -27,9 +27,7 @@ HEADLINES = (
 def runs(tmp_path_factory):
     directory = tmp_path_factory.mktemp("demo")
     # The control is followed until well after the time at which the other run generalizes.
-    return {
-        name: train(name, directory, weight_decay=decay, steps=600, progress=False) for name, decay in RUNS.items()
-    }
+    return {name: train(name, directory, weight_decay=decay, steps=600, progress=False) for name, decay in RUNS.items()}
 
 
 def told(run):

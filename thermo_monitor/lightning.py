@@ -1,15 +1,16 @@
 """The callback for Lightning, under either of its names.
 
 Example:
-    ``Trainer(callbacks=[ThermoMonitor()])`` is all. Readings go through the trainer's own TensorBoard writer, events are
-    printed and written beside it.
+    ``Trainer(callbacks=[ThermoMonitor()])`` is all. Readings go through the trainer's own TensorBoard writer, events
+    are printed and written beside it.
 """
 
 from __future__ import annotations
 
 import importlib
+import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from thermo_monitor.detect.online import OnlineDetector
+from thermo_monitor.guard import tell
 from thermo_monitor.monitor import Monitor
+from thermo_monitor.options import check_options, check_sinks
 from thermo_monitor.presets import resolve as resolve_preset
 from thermo_monitor.probes.base import Probe
 from thermo_monitor.records import KINDS, PHASES, Event
@@ -36,7 +39,7 @@ def _bases() -> tuple[type, ...]:
 
     What is installed says nothing, since one package requires the other; with neither loaded the first that can be is.
     """
-    loaded = [name for name in _NAMES if name in sys.modules]
+    loaded = [name for name in _NAMES if sys.modules.get(name) is not None]
     for name in () if loaded else _NAMES:
         try:
             importlib.import_module(name)
@@ -49,10 +52,8 @@ def _bases() -> tuple[type, ...]:
     return tuple(dict.fromkeys(sys.modules[name].Callback for name in loaded))
 
 
-if TYPE_CHECKING:
-
-    class _Base:
-        """What type checkers see of the two classes."""
+if TYPE_CHECKING:  # to type checkers it is a callback of the one that they find
+    from lightning.pytorch import Callback as _Base
 else:
     _Base = type("_Base", _bases(), {"__doc__": "Callback of the Lightning that is loaded, or of both."})
 
@@ -66,12 +67,17 @@ class ThermoMonitor(_Base):
         preset: name of a preset or a sequence of probes.
         detector: options of the detector of every reading.
         sinks: destinations instead of the default ones, which are the trainer's loggers, ``thermo.jsonl`` beside their
-            files, and the terminal.
-        on_event: called with every event.
-        save_checkpoint_on: kinds or phases of events at which the trainer saves a checkpoint of its own.
+            files, and the terminal; or a function that returns them, called at the start of every fit. They are closed
+            when a fit ends.
+        on_event: called with every event, on the process of global rank zero.
+        save_checkpoint_on: kinds or phases of events at which the trainer saves a checkpoint, in the folder
+            ``thermo_checkpoints`` of the run.
         layers: layers whose values are also written as scalars of their own.
         seed: of the random numbers that the monitor draws, from a generator of its own.
         strict: raise when a part fails instead of switching it off.
+
+    Raises:
+        ValueError: an option makes no sense; the message says what would.
     """
 
     def __init__(
@@ -81,7 +87,7 @@ class ThermoMonitor(_Base):
         fast_every: int | Schedule = 1,
         preset: str | Sequence[Probe] = "default",
         detector: OnlineDetector | None = None,
-        sinks: Sequence[Sink] | None = None,
+        sinks: Sequence[Sink] | Callable[[], Sequence[Sink]] | None = None,
         on_event: Callable[[Event], None] | None = None,
         save_checkpoint_on: Sequence[str] = (),
         layers: Sequence[int] = (),
@@ -92,11 +98,16 @@ class ThermoMonitor(_Base):
         resolve_cadence(every)
         resolve_cadence(fast_every)
         resolve_preset(preset)
-        if isinstance(save_checkpoint_on, str):
+        check_options(detector, on_event, layers, seed, strict)
+        self._sinks = sinks if sinks is None or callable(sinks) else check_sinks(sinks)
+        if isinstance(save_checkpoint_on, str) or not isinstance(save_checkpoint_on, Iterable):
             raise ValueError(f"save_checkpoint_on={save_checkpoint_on!r}: give a list, such as ('shift',)")
-        for word in save_checkpoint_on:
+        self._save_on = tuple(save_checkpoint_on)
+        for word in self._save_on:
             if word not in (*KINDS, *PHASES):
-                raise ValueError(f"save_checkpoint_on holds {word!r}; kinds: {', '.join(KINDS)}; phases: {', '.join(PHASES)}")
+                raise ValueError(
+                    f"save_checkpoint_on holds {word!r}; kinds: {', '.join(KINDS)}; phases: {', '.join(PHASES)}"
+                )
         self._options: dict[str, Any] = {
             "every": every,
             "fast_every": fast_every,
@@ -106,13 +117,16 @@ class ThermoMonitor(_Base):
             "seed": seed,
             "strict": strict,
         }
-        self._sinks = sinks
         self._on_event = on_event
-        self._save_on = tuple(save_checkpoint_on)
         self._to_save: list[Event] = []
+        self._folder = Path()
         self._restored: Mapping[str, Any] | None = None
+        self._fitted: tuple[int, int] | None = None  # identities of trainer and module of the last fit
         self._open = False  # an optimizer step has begun
         self._at = -1  # the global step that it began at
+        self._step = 0  # index of the optimizer step, which the global step is not where there are several optimizers
+        self._rank_zero = True
+        self._shown = 0  # measured steps that the trainer's metrics know
         self.monitor: Monitor | None = None
 
     @property
@@ -121,24 +135,52 @@ class ThermoMonitor(_Base):
         return [] if self.monitor is None else self.monitor.events
 
     # ------------------------------------------------------------------------------------------------- life of a run
-    def on_fit_start(self, trainer: Any, pl_module: Any) -> None:
-        """A fit begins; what an earlier one left behind is closed."""
-        self._close()
+    def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+        """A fit is prepared: what was left of an earlier one, or restored for a test, is not its own."""
+        if stage == "fit":
+            self._close()
+            self._restored = None
 
     def on_train_start(self, trainer: Any, pl_module: nn.Module) -> None:
         """The parameters are final: attach."""
-        sinks = list(self._sinks) if self._sinks is not None else logger_sinks(trainer, self._options["layers"])
-        optimizers: list[Optimizer] = list(trainer.optimizers)
-        self.monitor = Monitor(
-            pl_module,
-            optimizers[0] if optimizers else None,
-            sinks=sinks if trainer.is_global_zero else [],
-            on_event=self._event,
-            **self._options,
-        )
+        self._close()
+        # On every rank: the directory is broadcast.
+        self._folder = Path(trainer.log_dir or trainer.default_root_dir) / "thermo_checkpoints"
+        state = self._continued(trainer, pl_module)
+        self._step = int(trainer.global_step if state is None else state.get("step", trainer.global_step))
+        self._rank_zero = bool(trainer.is_global_zero)
+        self._shown, self._to_save, self.monitor = 0, [], None
+        try:
+            sinks = self._destinations(trainer)
+            optimizers: list[Optimizer] = list(trainer.optimizers)
+            optimizer = optimizers[0] if optimizers else None
+            self.monitor = Monitor(pl_module, optimizer, sinks=sinks, on_event=self._event, **self._options)
+        except ValueError:  # an option that does not fit this model
+            raise
+        except Exception as error:
+            if self._options["strict"]:
+                raise
+            tell(f"the monitor could not be attached; training goes on without it. {type(error).__name__}: {error}")
+            return
+        if state is not None:
+            self.monitor.guard.run("checkpoint", self.monitor.load_state_dict, state)
+        self._restored = None
+        self._fitted = (id(trainer), id(pl_module))
+
+    def _destinations(self, trainer: Any) -> list[Sink]:
+        if self._sinks is None:
+            return logger_sinks(trainer, self._options["layers"])
+        if not trainer.is_global_zero:
+            return []
+        return check_sinks(self._sinks()) if callable(self._sinks) else list(self._sinks)
+
+    def _continued(self, trainer: Any, pl_module: Any) -> Mapping[str, Any] | None:
+        """State to go on from: of the checkpoint, or of an earlier fit when this one counts its steps on."""
         if self._restored is not None:
-            self.monitor.guard.run("checkpoint", self.monitor.load_state_dict, self._restored)
-            self._restored = None
+            return self._restored
+        earlier = self.monitor
+        same = earlier is not None and self._fitted == (id(trainer), id(pl_module))
+        return self.state_dict() if same and trainer.global_step > 0 else None
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """A micro-batch begins, the first of an optimizer step or a further one."""
@@ -147,7 +189,7 @@ class ThermoMonitor(_Base):
         if self._open:
             self.monitor.micro_batch()
         else:
-            self.monitor.begin(trainer.global_step)
+            self.monitor.begin(self._step)
             self._open, self._at = True, trainer.global_step
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
@@ -157,23 +199,46 @@ class ThermoMonitor(_Base):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """A micro-batch is over; the optimizer has stepped when the global step has moved."""
-        if self.monitor is None:
+        monitor = self.monitor
+        if monitor is None or not self._open:
             return
-        self.monitor.pause()
-        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
-        if isinstance(loss, Tensor):
-            # Lightning hands out the loss divided by the number of accumulated batches.
-            self.monitor.loss(loss.detach() * trainer.accumulate_grad_batches)
-        if trainer.global_step != self._at:
-            self._open = False
-            self.monitor.end()
-            self._show(trainer)
+        if monitor.measuring:
+            monitor.pause()
+            loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+            if isinstance(loss, Tensor):
+                # Lightning hands out the loss divided by the number of accumulated batches.
+                parts = trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1
+                monitor.loss(loss if parts == 1 else loss.detach() * parts)
+        if trainer.global_step == self._at:
+            return
+        self._open = False
+        self._step += 1
+        if not monitor.measuring:
+            return
+        slow = monitor.measuring_all
+        monitor.end()
+        if self._shown == 0:
+            monitor.flush()  # once: a metric that is monitored shall be there from the first step
+        self._show(trainer)
+        if self._save_on and (slow or trainer.world_size == 1):
             self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        """Nothing between two epochs is listened to, also when the last batch of this one was skipped."""
+        if self.monitor is not None:
+            self.monitor.pause()
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        """Neither is a validation, which may come in the middle of an accumulated step."""
+        if self.monitor is not None:
+            self.monitor.pause()
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """The training is over."""
         self._close()
         self._show(trainer)
+        if self._save_on and self.monitor is not None:
+            self._save(trainer)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """The training broke: nothing of ours stays behind. Lightning calls no teardown then."""
@@ -190,36 +255,49 @@ class ThermoMonitor(_Base):
 
     # ---------------------------------------------------------------------------------------------- what users see
     def _event(self, event: Event) -> None:
+        if not self._rank_zero:
+            return
         if "part_of" not in event.details and (event.kind in self._save_on or event.phase in self._save_on):
             self._to_save.append(event)
-        if self._on_event is not None:
-            self._on_event(event)
+        if self._on_event is not None and self.monitor is not None:
+            # A part of its own: when it fails, checkpoints are saved all the same.
+            self.monitor.guard.run("on_event of the user", self._on_event, event)
 
     def _save(self, trainer: Any) -> None:
-        events, self._to_save = self._to_save, []
-        for event in events:
-            folder = Path(trainer.log_dir or trainer.default_root_dir) / "thermo_checkpoints"
-            path = folder / f"step={event.step}-{event.kind}-{event.phase}.ckpt"
+        """Every rank takes part in a checkpoint, so all do what rank zero has found."""
+        names = [f"step={e.step}-{e.kind}-{e.phase}.ckpt" for e in self._to_save]
+        self._to_save = []
+        if trainer.world_size > 1:
+            names = trainer.strategy.broadcast(names)
+        for name in names:
             assert self.monitor is not None
-            self.monitor.guard.run("save_checkpoint_on", trainer.save_checkpoint, path)
+            self.monitor.guard.run("save_checkpoint_on", trainer.save_checkpoint, self._folder / name)
 
     def _show(self, trainer: Any) -> None:
-        """A few numbers for ModelCheckpoint, EarlyStopping and the progress bar."""
-        if self.monitor is None:
+        """A few numbers for ModelCheckpoint, EarlyStopping and the progress bar, when there are new ones."""
+        monitor = self.monitor
+        if monitor is None or monitor.ticks == self._shown:
             return
+        self._shown = monitor.ticks
+        metrics = trainer.callback_metrics
         for name, key in _METRICS.items():
-            value = self.monitor.latest.get(key)
-            if value is not None:
-                trainer.callback_metrics[name] = torch.tensor(value)
-        notable = [e for e in self.monitor.events if e.level != "info"]
-        trainer.callback_metrics["thermo/transitions"] = torch.tensor(float(len(notable)))
+            value = monitor.latest.get(key, math.nan)
+            if math.isfinite(value):  # EarlyStopping would stop the training at a gap
+                metrics[name] = torch.tensor(value, device="cpu")
+        notable = [e for e in monitor.events if e.level != "info"]
+        metrics["thermo/transitions"] = torch.tensor(float(len(notable)), device="cpu")
         if notable:
             trainer.progress_bar_metrics["thermo"] = f"{notable[-1].phase}@{notable[-1].onset}"
 
     # -------------------------------------------------------------------------------------------------- checkpoints
     def state_dict(self) -> dict[str, Any]:
         """State of the detectors, plain Python."""
-        return {} if self.monitor is None else self.monitor.state_dict()
+        if self._restored is not None:  # not yet taken up
+            return dict(self._restored)
+        if self.monitor is None:
+            return {}
+        state = self.monitor.guard.run("checkpoint", self.monitor.state_dict)
+        return {} if state is None else {**state, "step": self._step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Lightning calls this before the fit starts: kept until the monitor exists."""

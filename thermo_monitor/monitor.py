@@ -7,7 +7,7 @@ waiting, and read at the next measured step.
 
 from __future__ import annotations
 
-import time
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,17 +19,21 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from thermo_monitor import presets
+from thermo_monitor.delivery import Delivery
 from thermo_monitor.detect.online import OnlineDetector
 from thermo_monitor.detect.run import RunDetector
 from thermo_monitor.guard import Guard, tell
 from thermo_monitor.meter import Meter
-from thermo_monitor.probes.base import Measured, Probe, Surroundings
+from thermo_monitor.options import check_options, check_run, check_sinks
+from thermo_monitor.probes.base import Listener, Probe, Surroundings
 from thermo_monitor.probes.ear import Ear
-from thermo_monitor.records import Event, Reading
+from thermo_monitor.reader import Reader
+from thermo_monitor.records import Event
 from thermo_monitor.schedule import Schedule, resolve
-from thermo_monitor.sinks.base import Frame, Sink, Tick
+from thermo_monitor.settings import settings
+from thermo_monitor.sinks.base import Sink
 from thermo_monitor.sinks.defaults import default_sinks
-from thermo_monitor.transport import Arrival, Transport
+from thermo_monitor.transport import Transport
 
 
 class Monitor:
@@ -50,19 +54,21 @@ class Monitor:
         strict: raise when a part fails instead of switching it off.
 
     Example:
-        >>> model = nn.Linear(4, 2)
+        >>> import torch.nn.functional as F
+        >>> model = nn.Linear(4, 3)
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-        >>> with Monitor(model, optimizer, sinks=[]) as monitor:
+        >>> probes = [presets.LossProbe(), presets.GradientProbe(), presets.OutputProbe()]
+        >>> with Monitor(model, optimizer, preset=probes, every=2, sinks=[]) as monitor:
         ...     for step in range(3):
         ...         with monitor.step(step):
-        ...             loss = model(torch.ones(8, 4)).square().mean()
+        ...             loss = F.cross_entropy(model(torch.ones(8, 4)), torch.arange(8) % 3)
         ...             monitor.loss(loss)
         ...             loss.backward()
         ...             monitor.gradients()
         ...             optimizer.step()
         ...             optimizer.zero_grad()
-        >>> sorted(monitor.latest)[:2]
-        ['loss/train', 'opt/gradient_norm']
+        >>> sorted(monitor.latest)[:3]
+        ['loss/loss_variance', 'loss/train', 'opt/gradient_norm']
     """
 
     def __init__(
@@ -83,26 +89,66 @@ class Monitor:
     ) -> None:
         self._every, self._fast_every = resolve(every), resolve(fast_every)
         probes = presets.resolve(preset)
+        given = None if sinks is None else check_sinks(sinks)
+        check_run(model, optimizer)
+        check_options(detector, on_event, layers, seed, strict)
         self.guard = Guard(strict)
-        self._ear = Ear(model, self.guard)
-        surroundings = Surroundings(model, optimizer, self._ear.hub, seed)
-        self.detector = RunDetector(detector)
-        self.sinks: list[Sink] = list(default_sinks(log_dir, layers)) if sinks is None else list(sinks)
-        self._on_event = on_event
-        self._layers = tuple(layers)
-        self._parts = {}
-        for probe in probes:  # a wrong option raises here, where nothing runs yet
-            self._parts[type(probe).__name__] = (probe.fast, probe.listen(surroundings))
-        self._ear.install()
-        self._transport = Transport()
         self._meter = Meter()
+        self._transport = Transport()
+        self._parts: dict[str, tuple[bool, Listener]] = {}
         self._step_context = _Step(self)
+        self._open = False  # between begin and end of a measured step
+        self._slow = False  # the costly probes measure in this step
         self._measuring: tuple[str, ...] = ()  # parts that measure in this step
         self._step = -1
+        self._micro_batches = 0  # losses heard in this step
+        self._optimizer = optimizer
         self._closed = False
-        self._told: set[str] = set()
-        self.events: list[Event] = []
-        self.latest: dict[str, float] = {}
+        self._ear = Ear(model, self.guard)
+        self._ear.hub.meter = self._meter
+        try:  # a wrong option raises here, where nothing runs yet
+            surroundings = Surroundings(model, optimizer, self._ear.hub, seed)
+            for probe in probes:
+                self._parts[type(probe).__name__] = (probe.fast, probe.listen(surroundings))
+            self._ear.install()
+            self.sinks = default_sinks(log_dir, layers) if given is None else given
+        except BaseException:
+            self._remove()
+            raise
+        self._delivery = Delivery(self.sinks, on_event, self.guard)
+        listeners = {name: listener for name, (_, listener) in self._parts.items()}
+        self._reader = Reader(listeners, detector, self._delivery, self.guard, self._meter, self._ear.explain)
+        self._fast_parts = tuple(name for name, (fast, _) in self._parts.items() if fast)
+
+    @property
+    def events(self) -> list[Event]:
+        """Events of the run so far."""
+        return self._reader.events
+
+    @property
+    def latest(self) -> dict[str, float]:
+        """Newest value of each quantity of the whole model."""
+        return self._reader.latest
+
+    @property
+    def detector(self) -> RunDetector:
+        """What finds the events."""
+        return self._reader.detector
+
+    @property
+    def ticks(self) -> int:
+        """How many measured steps have been read."""
+        return self._reader.ticks
+
+    @property
+    def measuring(self) -> bool:
+        """Whether a measured step is under way."""
+        return self._open
+
+    @property
+    def measuring_all(self) -> bool:
+        """Whether the step under way is one of the costly probes as well."""
+        return self._open and self._slow
 
     # ------------------------------------------------------------------------------------------- one training step
     def step(self, step: int) -> AbstractContextManager[None]:
@@ -112,33 +158,48 @@ class Monitor:
 
     def begin(self, step: int) -> None:
         """An optimizer step begins, unless it is not scheduled: then this comparison is all that happens."""
-        slow = self._every(step)
-        if not slow and not self._fast_every(step):
+        try:
+            slow = bool(self._every(step))
+            if not slow and not self._fast_every(step):
+                return
+            step = operator.index(step)
+        except Exception as error:  # the schedule is the user's function, the step the user's number
+            self.guard.failed("schedule", error)
             return
+        parts = tuple(self._parts) if slow else self._fast_parts
+        if not parts:
+            return
+        if self._closed:
+            self._reader.tell_once("closed", "this monitor is closed and measures nothing any more.")
+            return
+        if self._open:  # what an earlier step left behind is not of this one
+            self.abandon()
         with self._meter:
-            self._step = step
-            self._measuring = tuple(
-                name for name, (fast, _) in self._parts.items() if (slow or fast) and name not in self.guard.disabled
-            )
+            self._step, self._slow, self._open = step, slow, True
+            self._micro_batches = 0
+            self._measuring = tuple(name for name in parts if name not in self.guard.disabled)
             if slow:
-                self._ear.open()
+                self.guard.run("listening", self._ear.open)
 
     def micro_batch(self) -> None:
         """A further micro-batch of the same optimizer step begins."""
-        if self._measuring and self._every(self._step):
-            self._ear.open()
+        if self._open and self._slow:
+            with self._meter:
+                self.guard.run("listening", self._ear.open)
 
     def loss(self, loss: Tensor | float) -> None:
         """Loss of a micro-batch, as the mean over its examples. Not read here: no host synchronisation."""
-        if not self._measuring:
+        if not self._open:
             return
         with self._meter:
-            value = loss.detach() if isinstance(loss, Tensor) else torch.tensor(float(loss))
-            self._each(lambda listener: listener.on_loss(value))
+            value = self.guard.run("loss", _as_tensor, loss)
+            if value is not None:
+                self._micro_batches += 1
+                self._each(lambda listener: listener.on_loss(value))
 
     def gradients(self) -> None:
         """Gradients are complete: call it after ``backward`` and before clipping and the optimizer's step."""
-        if not self._measuring:
+        if not self._open:
             return
         with self._meter:
             self._ear.shut()
@@ -146,11 +207,12 @@ class Monitor:
 
     def pause(self) -> None:
         """Stop listening until the next micro-batch, for what runs in between (a validation, say)."""
-        self._ear.shut()
+        if self._open:
+            self._ear.shut()
 
     def end(self) -> None:
         """The optimizer has stepped: send what was measured, read what has arrived."""
-        if not self._measuring:
+        if not self._open:
             return
         with self._meter:
             self._ear.shut()
@@ -158,69 +220,47 @@ class Monitor:
             labels: dict[str, tuple[Any, int]] = {}
             tensors: list[Tensor] = []
             for name in self._measuring:
-                collected = self.guard.run(name, self._parts[name][1].collect)
+                collected = self.guard.run(name, _collect, self._parts[name][1])
                 if collected is not None:
                     labels[name] = (collected[0], len(collected[1]))
                     tensors += collected[1]
-            self._measuring = ()
-            arrivals = self.guard.run("transport", self._transport.arrived, default=[])
-            self.guard.run("transport", self._transport.send, self._step, labels, tensors)
-            for arrival in arrivals or []:
-                self._read(arrival)
+            self._open, self._measuring = False, ()
+            self.guard.run("interventions", self._notice)
+            # Not the part "transport": what is under way already shall arrive, also when no more can be sent.
+            arrivals = self.guard.run("arrival", self._transport.arrived) or []
+            self.guard.run("transport", self._transport.send, self._step, (self._slow, labels), tensors)
+            for arrival in arrivals:
+                self._reader.read(arrival)
+
+    def _notice(self) -> None:
+        """Tell the detectors what the schedule says, so that what it changes is no surprise."""
+        facts = settings(self._optimizer)
+        if self._micro_batches:
+            facts["micro-batches of a step"] = self._micro_batches
+        if self._slow and self._ear.hub.examples:
+            facts["batch size"] = self._ear.hub.examples
+        self.detector.notice(self._step, facts)
 
     def abandon(self) -> None:
         """The step was broken off: forget what was measured in it."""
         self._ear.shut()
-        for name in self._measuring:
+        measuring, self._measuring, self._open = self._measuring, (), False
+        for name in measuring:
             self.guard.run(name, self._parts[name][1].collect)
-        self._measuring = ()
 
-    def _each(self, call: Callable[[Any], None]) -> None:
+    def _each(self, call: Callable[[Listener], None]) -> None:
         for name in self._measuring:
             self.guard.run(name, call, self._parts[name][1])
 
-    # ---------------------------------------------------------------------------------------------- what was read
-    def _read(self, arrival: Arrival) -> None:
-        measured = Measured()
-        at = 0
-        for name, (label, count) in arrival.label.items():
-            arrays = arrival.arrays[at : at + count]
-            at += count
-            part = self.guard.run(name, self._parts[name][1].read, arrival.step, label, arrays)
-            if part is not None:
-                measured.readings += part.readings
-                measured.maps += part.maps
-        self._explain(measured.readings)
-        own = self._meter.readings(arrival.step, len(self.guard.disabled))
-        found = self.guard.run("detector", self.detector.update, measured.readings, default=[])
-        self.latest.update({r.quantity: r.value for r in measured.readings})
-        frames = [Frame(arrival.step, m.quantity, m.values, m.layers) for m in measured.maps]
-        self._write(Tick(arrival.step, time.time(), [*measured.readings, *own], frames))
-        self._emit(found or [])
-
-    def _write(self, tick: Tick) -> None:
-        for k, sink in enumerate(self.sinks):
-            self.guard.run(f"{type(sink).__name__}[{k}]", sink.write, tick)
-
-    def _emit(self, events: Sequence[Event]) -> None:
-        for event in events:
-            self.events.append(event)
-            for k, sink in enumerate(self.sinks):
-                self.guard.run(f"{type(sink).__name__}[{k}]", sink.event, event)
-            if self._on_event is not None:
-                self.guard.run("on_event", self._on_event, event)
-
-    def _explain(self, readings: Sequence[Reading]) -> None:
-        """Say once, in words, why a whole family of readings is absent."""
-        for reason, sentence in _ABSENT.items():
-            if reason not in self._told and any(r.reason == reason for r in readings):
-                self._told.add(reason)
-                tell(f"{sentence} {self._ear.explain()}".strip())
+    def flush(self) -> None:
+        """Read what is still under way, waiting for it: before a checkpoint, or to see the newest numbers."""
+        for arrival in self.guard.run("arrival", self._transport.drain) or []:
+            self._reader.read(arrival)
 
     # --------------------------------------------------------------------------------------------------- the rest
     def declare(self, reason: str) -> None:
         """Announce an intervention (a new learning rate, batch size, data): what it changes is no surprise."""
-        self.detector.declare(max(self._step, 0), reason)
+        self.guard.run("detector", self.detector.declare, max(self._step, 0), reason)
 
     def describe(self) -> str:
         """What is measured, how often, and how the model is heard."""
@@ -229,40 +269,55 @@ class Monitor:
         return "\n".join([*lines, *self._ear.describe()])
 
     def state_dict(self) -> dict[str, Any]:
-        """Plain Python, for a checkpoint: a resumed run continues the detectors where they were."""
-        return {"version": 1, "detector": self.detector.state_dict(), "sinks": self._sink_states()}
+        """Plain Python, for a checkpoint: a resumed run continues the detectors where they were.
 
-    def _sink_states(self) -> list[Any]:
-        return [sink.state_dict() if hasattr(sink, "state_dict") else None for sink in self.sinks]
+        What is still on its way from the device is read first, or a resumed run would never see it.
+        """
+        self.flush()
+        return {"version": 1, **self._reader.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from a checkpoint."""
-        self.detector.load_state_dict(state["detector"])
-        for sink, saved in zip(self.sinks, state.get("sinks", ()), strict=False):
-            if saved is not None and hasattr(sink, "load_state_dict"):
-                self.guard.run(type(sink).__name__, sink.load_state_dict, saved)
+        """Continue from a checkpoint, before the first step.
+
+        Raises:
+            ValueError: it is not what :meth:`state_dict` gave; nothing has changed then.
+        """
+        self._reader.load_state_dict(state)
 
     def __enter__(self) -> Monitor:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
-        """Read what is still under way, report what was found late, remove everything that was installed."""
+        """Read what is still under way, report what was found late, remove everything that was installed.
+
+        Harmless when called twice, and after an exception.
+        """
         if self._closed:
             return
         self._closed = True
         try:
             self.abandon()
-            for arrival in self.guard.run("transport", self._transport.drain, default=[]) or []:
-                self._read(arrival)
-            self._emit(self.guard.run("detector", self.detector.finish, default=[]) or [])
-            for k, sink in enumerate(self.sinks):
-                self.guard.run(f"{type(sink).__name__}[{k}]", sink.close)
+            self.flush()
+            self._reader.finish()
         finally:
+            try:
+                self._delivery.close()
+            finally:
+                self._remove()
+
+    def _remove(self) -> None:
+        try:
             for name, (_, listener) in self._parts.items():
-                self.guard.run(name, listener.close)
+                try:
+                    listener.close()
+                except Exception as error:
+                    tell(f"{name} could not be removed: {type(error).__name__}: {error}")
+        finally:
             self._ear.close()
 
 
@@ -276,16 +331,23 @@ class _Step:
     def __enter__(self) -> None:
         self._monitor.begin(self.number)
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None:
             self._monitor.end()
         else:
             self._monitor.abandon()
 
 
-_ABSENT = {
-    "no_attention": "no attention was heard; the other probes go on.",
-    "no_logits": "no cross entropy with integer labels was heard; record_output(logits, labels) reports one.",
-    "no_representation": "no block was found whose representations could be read; name one with "
-    "RepresentationProbe(module=...) or call record_representation.",
-}
+def _as_tensor(loss: Tensor | float) -> Tensor:
+    return loss.detach() if isinstance(loss, Tensor) else torch.tensor(float(loss), dtype=torch.float64, device="cpu")
+
+
+def _collect(listener: Listener) -> tuple[Any, list[Tensor]]:
+    """What a listener measured; what is no tensor is its own fault, and not that of the transport of all."""
+    label, tensors = listener.collect()
+    for tensor in tensors:
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"collect() gave a {type(tensor).__name__} where a tensor belongs")
+    return label, list(tensors)

@@ -8,7 +8,7 @@ Example:
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from thermo_monitor.probes.attention import ALL_QUANTITIES, AttentionProbe
 from thermo_monitor.probes.base import Probe
@@ -86,6 +86,9 @@ PRESETS: dict[str, Callable[[], list[Probe]]] = {
 }
 
 
+_PROBES = [type(probe).__name__ for probe in default()]
+
+
 def resolve(preset: str | Sequence[Probe]) -> list[Probe]:
     """The probes of a preset's name, or the given ones; a ``ValueError`` says what would be right."""
     if isinstance(preset, str):
@@ -94,12 +97,20 @@ def resolve(preset: str | Sequence[Probe]) -> list[Probe]:
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"preset={preset!r} is unknown{hint} Presets: {', '.join(PRESETS)}, or a list of probes")
         return PRESETS[preset]()
+    if not isinstance(preset, Iterable):
+        raise ValueError(f"preset={preset!r}: give a name ({', '.join(PRESETS)}) or a list of probes")
     probes = list(preset)
     for probe in probes:
-        if isinstance(probe, type) or not hasattr(probe, "listen"):
+        if isinstance(probe, str):
+            near = difflib.get_close_matches(probe, [*_PROBES, *PRESETS], n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]}()?" if near else ""
+            raise ValueError(f"{probe!r} in the list is a word, not a probe{hint} Probes: {', '.join(_PROBES)}")
+        if isinstance(probe, type) or not callable(getattr(probe, "listen", None)):
             raise ValueError(f"{probe!r} is not a probe: give objects such as AttentionProbe(rows=64)")
     names = [type(probe).__name__ for probe in probes]
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f"{name} is given {names.count(name)} times: one probe of a kind, with all of its quantities")
+            raise ValueError(
+                f"{name} is given {names.count(name)} times: one probe of a kind, with all of its quantities"
+            )
     return probes

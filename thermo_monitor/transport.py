@@ -1,7 +1,7 @@
 """From the device to the host: one packed copy a tick, read one tick later, so that nothing ever waits.
 
-On CUDA the copy goes to pinned memory without blocking, and an event tells when it has arrived. A tick whose copy is still
-under way at the next one is left in the queue; only ``drain`` waits.
+On CUDA the copy goes to pinned memory without blocking, and an event tells when it has arrived. A tick whose copy is
+still under way at the next one is left in the queue; only ``drain`` waits.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Transport:
             if device.type == "cuda":
                 host = torch.empty(packed.shape, dtype=dtype, pin_memory=True)
                 host.copy_(packed, non_blocking=True)
-                landed = torch.cuda.Event()
+                landed = torch.cuda.Event()  # type: ignore[no-untyped-call]
                 landed.record(torch.cuda.current_stream(device))
             else:
                 host = packed.to("cpu")

@@ -333,3 +333,15 @@ def test_late_events_come_through_update_only_when_asked_for():
     curve = 0.2 + 0.5 * sigmoid(300, 80, 10) + QUIET * noise(300, 20)
     _, events = run(OnlineDetector(minimum_effect=0.05, announce_late=True), curve)
     assert [e.details["late"] for e in events] == [True]
+
+
+@pytest.mark.parametrize("arl", [10_000, 90_000, 1_000_000])
+def test_a_large_shift_soon_after_a_short_burn_in_is_not_taken_for_correlation(arl):
+    # Its residuals would raise the lag-one coefficient to its limit, and whitening would then remove the shift.
+    detector = OnlineDetector(arl=arl, burn_in=20, minimum_effect=math.log(1.25))
+    values = [math.log(2.0 + 0.01 * (t * 7919 % 13) + (5.0 if t > 40 else 0.0)) for t in range(120)]
+    state, found = detector.init(), []
+    for step, value in enumerate(values):
+        state, decision = detector.update(state, value, step)
+        found += [decision.event] if decision.event else []
+    assert [(e.kind, e.onset, e.direction) for e in found] == [("shift", 41, "up")]

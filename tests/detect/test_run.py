@@ -19,7 +19,7 @@ def grokking(steps=900, every=5, generalizes=True):
         out = [
             Reading(step, "loss/train", noise * (3.6 * (1 - fitted) + 0.05 * math.exp(-step / 200))),
             Reading(step, "opt/weight_norm", 30.0 - 5.0 * late),
-            Reading(step, "opt/gradient_norm", noise * 0.1 * math.exp(-step / 300)),
+            Reading(step, "opt/gradient_norm", noise * 0.1 * math.exp(-step / 100)),
         ]
         if step % every == 0:
             out += [

@@ -435,3 +435,11 @@ def test_float16_bytes_are_little_endian():
 
     value = grid("t", stored("attn/entropy", np.array([[1.0]])), heads_metadata("attn/entropy", ()))
     assert value.tensor.tensor_content == struct.pack("<e", 1.0)
+
+
+def test_a_step_between_two_full_ones_is_left_out(tmp_path):
+    with_all = TensorBoardSink(tmp_path)
+    for step in range(6):
+        with_all.write(Tick(step, 0.0, [Reading(step, "loss/train", 1.0)], full=step % 3 == 0))
+    with_all.close()
+    assert [step for step, _ in scalars(tmp_path, "thermo/loss/train")] == [0, 3]

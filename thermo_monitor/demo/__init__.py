@@ -1,1 +1,1 @@
-"""A small transformer on modular addition: a run that groks and a control that does not, with everything switched on."""
+"""A small transformer on modular addition: a run that groks, a control that does not, everything switched on."""

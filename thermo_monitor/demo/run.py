@@ -54,17 +54,23 @@ class ModularAdditionModule(L.LightningModule):
         super().__init__()
         self.model = Transformer(p)
         self.weight_decay, self.lr = weight_decay, lr
-        for name, split in (("train", train), ("held_out", held_out)):
-            self.register_buffer(f"{name}_tokens", split.tokens, persistent=False)
-            self.register_buffer(f"{name}_answers", split.answers, persistent=False)
+        # Buffers, so that they follow the model to its device; not in its checkpoints.
+        self.tokens: Tensor
+        self.answers: Tensor
+        self.held_out_tokens: Tensor
+        self.held_out_answers: Tensor
+        self.register_buffer("tokens", train.tokens, persistent=False)
+        self.register_buffer("answers", train.answers, persistent=False)
+        self.register_buffer("held_out_tokens", held_out.tokens, persistent=False)
+        self.register_buffer("held_out_answers", held_out.answers, persistent=False)
         self.accuracies: dict[str, list[tuple[int, Tensor]]] = {"train": [], "held_out": []}
 
     def training_step(self, batch: Any, index: int) -> Tensor:
         """The whole training set, every step."""
-        logits = self.model(self.train_tokens)
+        logits = self.model(self.tokens)
         if index % 10 == 0:
-            self._accuracy("train", logits.detach(), self.train_answers)
-        return F.cross_entropy(logits, self.train_answers)
+            self._accuracy("train", logits.detach(), self.answers)
+        return F.cross_entropy(logits, self.answers)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """The held-out accuracy, outside of the forward pass that the monitor listens to."""
@@ -79,9 +85,7 @@ class ModularAdditionModule(L.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW."""
-        return torch.optim.AdamW(
-            self.parameters(), lr=self.lr, betas=(0.9, 0.98), weight_decay=self.weight_decay
-        )
+        return torch.optim.AdamW(self.parameters(), lr=self.lr, betas=(0.9, 0.98), weight_decay=self.weight_decay)
 
     def curves(self) -> dict[str, Series]:
         """Accuracies by step."""
@@ -130,7 +134,8 @@ def train(
                 enable_checkpointing=False,
                 devices=1,
             )
-            trainer.fit(module, torch.utils.data.DataLoader(range(steps), batch_size=1))
+            # The module holds its data; the loader only counts.
+            trainer.fit(module, torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.arange(steps))))
     finally:
         quiet.setLevel(level)
     run = read_jsonl(Path(logger.log_dir) / JSONL)

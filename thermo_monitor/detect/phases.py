@@ -1,7 +1,7 @@
 """What a change looks like when the readings are taken together: one table of rules, each with its evidence.
 
-A rule sees the event, what the run's curves did around it, and the events before it. The first rule that holds names the
-phase. Rules name; they never decide whether there is an event.
+A rule sees the event, what the run's curves did around it, and the events before it. The first rule that holds names
+the phase. Rules name; they never decide whether there is an event.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from thermo_monitor.records import Event, Phase
 MEMORIZED = 0.1  # share of its first level to which the training loss has fallen when the training set is fitted
 _SPIKE = math.log(3.0)  # a loss that is thrown up by this factor is no settled loss
 FORCES = ("loss/train", "opt/gradient_norm")
+_FALL = math.log(1.25)  # by which the gradient has to fall meanwhile, if it is read
 _SHRINK = 0.005  # logarithm by which the weight norm has to fall to be called shrinking
 
 
@@ -130,14 +131,15 @@ _SIMPLER = {"repr/representation_entropy": "down", "repr/spectral_entropy": "dow
 
 def _generalization(event: Event, context: Context) -> bool:
     # Representations and weights become simpler while the fit stays: after the training set was fitted, the loss not
-    # thrown up (an earlier rule), the weights shrinking, and the gradient not building up to a spike.
+    # thrown up (an earlier rule), the weights shrinking, and the gradient still falling: where it rises or stands still
+    # while the representations slide, a spike of the loss is building up.
     if event.kind not in ("shift", "drift") or _SIMPLER.get(event.quantity) != event.direction:
         return False
     if context.fitted_at is None or event.details.get("slow"):
         return False
     weights = context.rise("opt/weight_norm", event)
     force = context.rise("opt/gradient_norm", event)
-    return weights < -_SHRINK and not force > _SPIKE
+    return weights < -_SHRINK and not force > -_FALL
 
 
 def _reorganization(event: Event, context: Context) -> bool:
@@ -149,7 +151,7 @@ RULES: tuple[tuple[Phase, str, Callable[[Event, Context], bool]], ...] = (
     ("instability", "loss or gradient was thrown up, or the change came with such a throw", _instability),
     (
         "generalization",
-        "representations became simpler and weights smaller after the training set was fitted, with the loss undisturbed",
+        "representations became simpler and weights smaller after the training set was fitted, the loss undisturbed",
         _generalization,
     ),
     ("reorganization", "attention, representations or outputs moved to another level", _reorganization),

@@ -1,7 +1,8 @@
-"""Changes that need no statistics: a loss that is no number, an attention that has collapsed, a training set that is fitted,
-representations that become simpler bit by bit after that.
+"""Changes that need no statistics.
 
-Each rule asks for a few readings in a row, so that one bad reading is no event. State is plain JSON.
+A loss that is no number, an attention that has collapsed, a training set that is fitted, representations that become
+simpler bit by bit after that. Each rule asks for a few readings in a row, so that one bad reading is no event. State is
+plain JSON.
 """
 
 from __future__ import annotations
@@ -93,7 +94,17 @@ def _collapse(state: State, reading: Reading) -> list[Event]:
     since = state["low_since"]
     details = {"rule": f"entropy fraction below {COLLAPSED} for {IN_A_ROW} readings in a row", "after": reading.value}
     return [
-        Event("collapse", reading.step, since, "down", ENTROPY, math.nan, onset_low=since, onset_high=since, details=details)
+        Event(
+            "collapse",
+            reading.step,
+            since,
+            "down",
+            ENTROPY,
+            math.nan,
+            onset_low=since,
+            onset_high=since,
+            details=details,
+        )
     ]
 
 

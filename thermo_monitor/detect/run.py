@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from thermo_monitor import quantities
-from thermo_monitor.detect import fusion, rules, warning
+from thermo_monitor.detect import fusion, interventions, rules, warning
 from thermo_monitor.detect.eprocess import NOTHING
 from thermo_monitor.detect.online import OnlineDetector
 from thermo_monitor.detect.phases import FORCES, Context, Curve, name_phase
@@ -58,6 +58,7 @@ class RunDetector:
         self._warning = warning.fresh()
         self._curves: dict[str, Curve] = {}
         self._rules = rules.fresh()
+        self._facts = interventions.fresh()
         self._events: list[Event] = []
 
     def update(self, readings: Iterable[Reading]) -> list[Event]:
@@ -137,6 +138,12 @@ class RunDetector:
                 found += self._late(key, state["last_step"])
         return self._typed(found + rules.finish(self._rules))
 
+    def notice(self, step: int, facts: Mapping[str, float]) -> None:
+        """What the schedule and the settings of the run are at a step: when they change, that is declared."""
+        reasons = interventions.update(self._facts, facts)
+        if reasons:
+            self.declare(step, "; ".join(reasons))
+
     def declare(self, step: int, reason: str) -> None:
         """What changes from here on is explained by an intervention."""
         for key, state in self._states.items():
@@ -144,7 +151,7 @@ class RunDetector:
         warning.cut(self._warning)
 
     def _matters(self, key: str, event: Event) -> bool:
-        """Whether a change of spread is large enough.
+        """Whether a change is large enough.
 
         A level that moves has to move by the minimum effect, and so has the spread of readings around one that stays.
         """
@@ -195,6 +202,7 @@ class RunDetector:
             "warning": self._warning,
             "curves": {key: curve.to_state() for key, curve in self._curves.items()},
             "rules": self._rules,
+            "facts": self._facts,
             "events": [event.to_json() for event in self._events],
         }
 
@@ -207,6 +215,7 @@ class RunDetector:
         self._warning = {key: dict(own) for key, own in state.get("warning", warning.fresh()).items()}
         self._curves = {key: Curve.from_state(value) for key, value in state["curves"].items()}
         self._rules = rules.fresh() | state["rules"]
+        self._facts = interventions.fresh() | state["facts"]
         self._events = [Event.from_json(text) for text in state["events"]]
 
 

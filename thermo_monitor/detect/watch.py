@@ -133,8 +133,11 @@ def read(state: dict[str, Any], x: float, step: int, missing: int, half: float, 
         now, then = 0.5 * (over + under), 0.5 * (before[0] + before[1])
         now = reach if now > reach else -reach if now < -reach else now
         then = reach if then > reach else -reach if then < -reach else then
-        pairs = autoregression.update(base["pairs"], then, now, MEMORY)
-        base["phi"] = phi = autoregression.cautious(autoregression.value(pairs), pairs[0])
+        if (
+            square <= CLIP * CLIP
+        ):  # what leaps is not carried over: a shift would pass for correlation, and be whitened away
+            pairs = autoregression.update(base["pairs"], then, now, MEMORY)
+            base["phi"] = phi = autoregression.cautious(autoregression.value(pairs), pairs[0])
         raw = base["raw"] = scale.track(base["raw"], u * unit, memory)
         if minimum_effect > 0.0:
             values = state["values"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,18 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thermo_monitor.physics.attention import (
-    attention_logits,
-    evenly_spaced_rows,
-    pooled_moments,
-    random_rows,
-    valid_rows,
-)
+from thermo_monitor.physics.attention import evenly_spaced_rows, pooled_moments, random_rows, valid_rows
 from thermo_monitor.physics.canonical import ROW_QUANTITIES, row_statistics
 from thermo_monitor.physics.moments import Moments
 from thermo_monitor.physics.precision import accumulator
 from thermo_monitor.probes.base import Array, Listener, Map, Measured, Surroundings, check_quantities, number
-from thermo_monitor.probes.hub import AttentionCall
+from thermo_monitor.probes.calls import AttentionCall
+from thermo_monitor.records import Reading
 
 _TEMPERATURE, _POOLED = "attn/reduced_temperature", "attn/specific_heat_pooled"
 ALL_QUANTITIES: tuple[str, ...] = (*(f"attn/{name}" for name in ROW_QUANTITIES), _TEMPERATURE, _POOLED)
@@ -70,22 +66,39 @@ class AttentionProbe:
 
 @dataclass(slots=True)
 class _Site:
-    """Sums of one attention module over the micro-batches of a step."""
+    """Sums of one attention module over the micro-batches of a step.
 
-    sums: Tensor  # [N + 1, H] or [2 N + 1, H]: count, sums of each quantity, squared errors of these sums
+    Attributes:
+        sums: [N + 1, H]: count, and the sum of each quantity.
+        spread: [N, H + 1]: squared error of the sums of each head, and of all heads together; random rows only.
+        pooled: moments of the logits of each head, where they are asked for.
+    """
+
+    sums: Tensor
+    spread: Tensor | None
     pooled: Moments | None
+
+    def add(self, other: _Site) -> None:
+        """A further micro-batch, which drew its own rows."""
+        self.sums = self.sums + other.sums
+        if self.spread is not None and other.spread is not None:
+            self.spread = self.spread + other.spread
+        if self.pooled is not None and other.pooled is not None:
+            self.pooled = self.pooled.merge(other.pooled)
 
 
 class _AttentionListener(Listener):
     def __init__(self, options: AttentionProbe, run: Surroundings) -> None:
         self._options = options
+        self._hub = run.hub
         self._order = {name: k for k, name in enumerate(run.hub.names.values())}
         self._seed = run.seed
-        self._generator: torch.Generator | None = None
+        self._generators: dict[torch.device, torch.Generator] = {}
         names = [key.removeprefix("attn/") for key in options.quantities if key not in (_TEMPERATURE, _POOLED)]
         if _TEMPERATURE in options.quantities and "logit_std" not in names:
             names.append("logit_std")
         self._names = tuple(names)
+        self._random = options.sampling == "random"
         self._pool = _POOLED in options.quantities
         self._sites: dict[str, _Site] = {}
         self._layers: list[str] = []  # row of each site in the maps; grows, never reordered
@@ -93,51 +106,48 @@ class _AttentionListener(Listener):
 
     # ---------------------------------------------------------------------------------------------- on the device
     def _hear(self, call: AttentionCall) -> None:
-        query, key = call.query.detach(), call.key.detach()
-        batch, heads, queries, _ = query.shape
-        if not (batch and heads and queries and key.shape[2]):
+        batch, heads, queries, _ = call.query.shape
+        batch, keys = max(batch, call.key.shape[0]), call.key.shape[2]
+        if not (batch and heads and queries and keys):
             return  # an empty batch holds no rows
-        rows = self._rows(queries, query.device)
-        share = max(1, _LARGEST // max(1, heads * len(rows) * key.shape[2]))
-        with torch.autocast(query.device.type, enabled=False):
-            for at in range(0, batch, share):
-                part = slice(at, at + share)
-                self._add(call, query[part], key[part], _examples(call.mask, part, batch), _examples(call.bias, part, batch), rows)
+        rows = self._rows(queries, call.query.device)
+        share = max(1, _LARGEST // (heads * len(rows) * keys))
+        with torch.autocast(call.query.device.type, enabled=False):
+            parts = [self._part(call, rows, slice(at, at + share)) for at in range(0, batch, share)]
+            by_row, pooled = parts[0]
+            for other, moments in parts[1:]:  # the same rows of further examples
+                by_row = by_row + other
+                pooled = pooled.merge(moments) if pooled is not None and moments is not None else None
+            site = _Site(by_row.sum(-1), _spread(by_row, queries) if self._random else None, pooled)
+        if call.name in self._sites:
+            self._sites[call.name].add(site)
+        else:
+            self._sites[call.name] = site
+
+    def on_loss(self, loss: Tensor) -> None:
+        """A micro-batch ends."""
+        self._hub.end_of_micro_batch()
 
     def _rows(self, queries: int, device: torch.device) -> Tensor:
-        if self._options.sampling == "even":
+        if not self._random:
             return evenly_spaced_rows(queries, self._options.rows, device)
-        if self._generator is None:
-            self._generator = torch.Generator(device).manual_seed(self._seed)
-        return random_rows(queries, self._options.rows, self._generator)
+        if device not in self._generators:
+            self._generators[device] = torch.Generator(device).manual_seed(self._seed)
+        return random_rows(queries, self._options.rows, self._generators[device])
 
-    def _add(
-        self, call: AttentionCall, query: Tensor, key: Tensor, mask: Tensor | None, bias: Tensor | None, rows: Tensor
-    ) -> None:
-        queries, keys = query.shape[2], key.shape[2]
-        every = len(rows) == queries
-        z, allowed = attention_logits(
-            query, key, scale=call.scale, mask=mask, bias=bias, causal=call.causal, rows=None if every else rows
-        )
-        valid = valid_rows(allowed, None if every else rows, queries, keys)
+    def _part(self, call: AttentionCall, rows: Tensor, part: slice) -> tuple[Tensor, Moments | None]:
+        """Counts and sums [N + 1, H, R] over some examples."""
+        queries, keys = call.query.shape[2], call.key.shape[2]
+        selected = None if len(rows) == queries else rows
+        z, allowed = call.logits(selected, part)
+        valid = valid_rows(allowed, selected, queries, keys)
         stats = row_statistics(z, allowed)
+        # Rows with one key are dropped; a row that is not finite is kept, so that it shows.
         keep = stats.n >= 2 if valid is None else (stats.n >= 2) & valid
         wide = accumulator(z.device)
-        count = keep.sum(0).to(wide)  # [H, R]
-        # Rows with one key are dropped; a row that is not finite is kept, so that it shows.
         values = [torch.where(keep, ROW_QUANTITIES[name](stats), 0.0).sum(0, dtype=wide) for name in self._names]
-        by_row = torch.stack([count, *values])  # [N + 1, H, R]
-        sums = by_row.sum(-1)
-        if self._options.sampling == "random":
-            sums = torch.cat([sums, _squared_errors(by_row, queries)])
-        pooled = pooled_moments(stats, valid) if self._pool else None
-        site = self._sites.get(call.name)
-        if site is None:
-            self._sites[call.name] = _Site(sums, pooled)
-        else:
-            site.sums = site.sums + sums
-            if site.pooled is not None and pooled is not None:
-                site.pooled = site.pooled.merge(pooled)
+        by_row = torch.stack([keep.sum(0).to(wide), *values])
+        return by_row, pooled_moments(stats, valid) if self._pool else None
 
     def collect(self) -> tuple[Any, list[Tensor]]:
         """Sums of every site, in the order of the model's modules."""
@@ -147,6 +157,8 @@ class _AttentionListener(Listener):
         tensors = []
         for site in sites.values():
             tensors.append(site.sums)
+            if site.spread is not None:
+                tensors.append(site.spread)
             if site.pooled is not None:
                 tensors.append(torch.stack([site.pooled.count, site.pooled.mean, site.pooled.m2]))
         return list(sites), tensors
@@ -160,77 +172,81 @@ class _AttentionListener(Listener):
         """Means over rows for each head, then over heads, then over layers."""
         if not label:
             return Measured([number(step, key, math.nan, reason="no_attention") for key in self._options.quantities])
-        width = 2 if self._pool else 1
-        sums = {name: arrays[k * width] for k, name in enumerate(label)}
+        width = 1 + self._random + self._pool
+        sums = dict(zip(label, arrays[::width], strict=True))
+        spreads = dict(zip(label, arrays[1::width], strict=True)) if self._random else {}
         layers = tuple(self._layers)
         heads = max(array.shape[1] for array in sums.values())
         out = Measured()
         with np.errstate(invalid="ignore", divide="ignore"):
             for key in self._options.quantities:
                 if key == _POOLED:
-                    parts = [Moments(*torch.from_numpy(a.copy())).pooled(0) for a in arrays[1::2]]
-                    value = float(Moments(*(torch.stack(x) for x in zip(*((p.count, p.mean, p.m2) for p in parts), strict=True))).pooled(0).variance())
-                    out.readings.append(number(step, key, value, reason="n_lt_2"))
+                    pooled = _pooled(arrays[width - 1 :: width])
+                    reason = "non_finite" if float(pooled.count) >= 2 else "n_lt_2"
+                    out.readings.append(number(step, key, float(pooled.variance()), reason=reason))
                     continue
+                at = self._names.index("logit_std" if key == _TEMPERATURE else key.removeprefix("attn/"))
                 values = np.full((len(layers), heads), np.nan)
-                errors = np.full((len(layers), heads), np.nan)
+                errors = []
                 for name, array in sums.items():
-                    row = layers.index(name)
-                    mean, error = self._mean(key, array)
-                    values[row, : len(mean)] = mean
-                    errors[row, : len(mean)] = error
+                    mean, error = _mean(key, at, array, spreads.get(name))
+                    values[layers.index(name), : len(mean)] = mean
+                    errors.append(error)
                 out.maps.append(Map(key, values, layers))
-                out.readings.append(_whole(step, key, values, errors, sums))
+                finite = all(np.isfinite(array[[0, 1 + at]]).all() for array in sums.values())
+                rows = sum(float(array[0].sum()) for array in sums.values())
+                reason = "n_lt_2" if rows == 0 else "non_finite" if not finite else "degenerate"
+                out.readings.append(_whole(step, key, values, errors, finite, reason))
         return out
 
-    def _mean(self, key: str, sums: Array) -> tuple[Array, Array]:
-        name = "logit_std" if key == _TEMPERATURE else key.removeprefix("attn/")
-        at = 1 + self._names.index(name)
-        count = sums[0]
-        mean = sums[at] / count
-        error = np.full_like(mean, np.nan)
-        if self._options.sampling == "random":
-            error = np.sqrt(sums[len(self._names) + at]) / count
-        if key == _TEMPERATURE:
-            mean = np.where(mean > 0, mean, np.nan)
-            return 1 / mean, error / mean**2
+
+def _mean(key: str, at: int, sums: Array, spread: Array | None) -> tuple[Array, float]:
+    """Mean of a quantity [H], and the standard error of its mean over heads."""
+    count = sums[0]
+    mean, error = sums[1 + at] / count, math.nan
+    if spread is not None:
+        # Heads share their rows, so the error of their mean is not that of independent numbers.
+        error = float(np.sqrt(spread[at, -1]) / count.sum())
+    if key != _TEMPERATURE:
         return mean, error
+    mean = np.where(mean > 0, mean, np.nan)
+    if spread is not None:
+        single = np.sqrt(spread[at, :-1]) / count
+        # Carried over from the spread of the logits, as if the heads were as correlated in the one as in the other.
+        error *= float(np.nanmean(single / mean**2) / np.nanmean(single)) if np.nansum(single) > 0 else 1.0
+    return 1 / mean, error
 
 
-def _examples(x: Tensor | None, part: slice, batch: int) -> Tensor | None:
-    """The examples of a mask or bias that has a batch dimension of its own."""
-    return x[part] if x is not None and x.dim() == 4 and x.shape[0] == batch and batch > 1 else x
+def _spread(by_row: Tensor, queries: int) -> Tensor:
+    """Variance of the sums of each head, and of all heads [N, H + 1], under simple random sampling of the rows.
 
-
-def _squared_errors(by_row: Tensor, queries: int) -> Tensor:
-    """Variance of the sums [N, H] when the rows are a simple random sample, as for a ratio of two sums.
-
-    All examples share the rows, so the row positions are what was sampled: with y_r and c_r the sum and the count of
-    position r, m of M positions and the mean y / c, the variance is m / (m - 1) sum_r (y_r - (y / c) c_r)^2 (1 - m / M)
-    (Cochran 1977, section 6).
+    All examples and heads share the rows, so the row positions are what was sampled: with y_r and c_r the sum and the
+    count of position r, m of M positions and the mean y / c, the variance is
+    m / (m - 1) sum_r (y_r - (y / c) c_r)^2 (1 - m / M) (Cochran 1977, section 6).
     """
     count, values = by_row[0], by_row[1:]
     m = by_row.shape[-1]
-    if m >= queries:
-        return torch.zeros_like(values[..., 0])
     ratio = values.sum(-1, keepdim=True) / count.sum(-1, keepdim=True).clamp(min=1)
     residual = values - ratio * count
+    residual = torch.cat([residual, residual.sum(1, keepdim=True)], 1)
+    if m >= queries:
+        return torch.zeros_like(residual[..., 0])
     if m < 2:
-        return torch.full_like(values[..., 0], math.nan)
+        return torch.full_like(residual[..., 0], math.nan)
     return residual.square().sum(-1) * (m / (m - 1) * (1 - m / queries))
 
 
-def _whole(step: int, key: str, values: Array, errors: Array, sums: dict[str, Array]) -> Any:
-    """One number of the model: mean over heads, then over layers, with the reason when there is none."""
+def _pooled(arrays: Sequence[Array]) -> Moments:
+    """Moments of all logits of all heads and layers."""
+    parts = [Moments(*torch.from_numpy(array.copy())).pooled(0) for array in arrays]
+    return functools.reduce(Moments.merge, parts)
+
+
+def _whole(step: int, key: str, values: Array, errors: Sequence[float], finite: bool, reason: str) -> Reading:
+    """One number of the model: mean over heads, then over layers. Nothing that is not finite is averaged away."""
     heard = [np.nanmean(row) for row in values if not np.isnan(row).all()]
-    if not heard:
-        rows = sum(float(array[0].sum()) for array in sums.values())
-        finite = all(np.isfinite(array).all() for array in sums.values())
-        reason = "n_lt_2" if rows == 0 else "non_finite" if not finite else "degenerate"
+    if not heard or not finite:
         return number(step, key, math.nan, reason=reason)
-    error = None
-    if np.isfinite(errors).any():
-        # Heads of a layer share their rows, so their errors do not average out; layers draw for themselves.
-        of_layers = [np.nanmean(row) for row in errors if np.isfinite(row).any()]
-        error = float(np.sqrt(np.sum(np.square(of_layers))) / len(of_layers))
-    return number(step, key, float(np.mean(heard)), reason="non_finite", error=error)
+    # Layers draw for themselves, so their errors are independent.
+    error = float(np.sqrt(np.nansum(np.square(errors)))) / len(heard) if np.isfinite(errors).any() else None
+    return number(step, key, float(np.mean(heard)), reason=reason, error=error)

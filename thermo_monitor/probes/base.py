@@ -79,7 +79,7 @@ class Listener(ABC):
 
     @abstractmethod
     def collect(self) -> tuple[Any, list[Tensor]]:
-        """What was measured in this step, as device tensors, and the host-side facts needed to read them; then forget."""
+        """What was measured in this step, as device tensors, and the host-side facts to read them by; then forget."""
 
     @abstractmethod
     def read(self, step: int, label: Any, arrays: Sequence[Array]) -> Measured:

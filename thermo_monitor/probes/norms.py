@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from thermo_monitor.physics.precision import accumulator
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, number
 
 
@@ -54,16 +55,21 @@ class WeightProbe:
 class _NormListener(Listener):
     def __init__(self, key: str, model: nn.Module, gradients: bool) -> None:
         self._key = key
-        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self._parameters = list(model.parameters())
         self._gradients = gradients
         self._norm: Tensor | None = None
 
     def before_step(self) -> None:
-        """Measure."""
-        tensors = self._parameters
+        """Measure. When the program tells twice in a step, the last gradients and the first weights count."""
+        if self._norm is not None and not self._gradients:
+            return
+        # Asked each time, since a fine-tuning may thaw parameters on its way.
+        trained = [p for p in self._parameters if p.requires_grad]
         if self._gradients:
-            tensors = [_dense(p.grad) for p in self._parameters if p.grad is not None]  # type: ignore[misc]
-        self._norm = total_norm([t.detach() for t in tensors]) if tensors else None
+            tensors = [_dense(p.grad) for p in trained if p.grad is not None]
+        else:
+            tensors = [p.detach() for p in trained]
+        self._norm = total_norm(tensors) if tensors else None
 
     def collect(self) -> tuple[Any, list[Tensor]]:
         """The norm, if there was anything to measure."""
@@ -84,7 +90,8 @@ def total_norm(tensors: Sequence[Tensor]) -> Tensor:
         # The public get_total_norm returns the norm of bf16 tensors in bf16, with two or three digits.
         norms = torch._foreach_norm(list(tensors), 2.0, dtype)
         first = norms[0].device
-        return torch.linalg.vector_norm(torch.stack([n.to(first, non_blocking=True) for n in norms]))
+        whole: Tensor = torch.linalg.vector_norm(torch.stack([n.to(first, non_blocking=True) for n in norms]))
+        return whole
 
 
 def _dense(gradient: Tensor) -> Tensor:
@@ -96,8 +103,9 @@ def _dense(gradient: Tensor) -> Tensor:
 class UpdateProbe:
     """l2 norm of the parameter change of one optimizer step.
 
-    The parameters have to be kept from before the step. At most ``elements`` of each tensor are: a larger one is sampled
-    evenly and scaled up, and the reading then carries a standard error. So the copy stays small beside any model.
+    The parameters have to be kept from before the step. At most ``elements`` of each tensor are: a larger one is
+    sampled evenly and scaled up, and the reading then carries a standard error. So the copy stays small beside any
+    model.
 
     Attributes:
         elements: most elements that are kept of one tensor.
@@ -121,14 +129,14 @@ class UpdateProbe:
 
     def listen(self, run: Surroundings) -> Listener:
         """Attach to a run."""
-        return _UpdateListener([p for p in run.model.parameters() if p.requires_grad], self.elements)
+        return _UpdateListener(list(run.model.parameters()), self.elements)
 
 
 class _UpdateListener(Listener):
     def __init__(self, parameters: list[nn.Parameter], elements: int) -> None:
         self._parameters = parameters
         self._elements = elements
-        self._before: list[Tensor] = []
+        self._before: list[tuple[Tensor, Tensor]] = []
         self._sums: Tensor | None = None
 
     def _kept(self, parameter: Tensor) -> Tensor:
@@ -136,26 +144,29 @@ class _UpdateListener(Listener):
         return flat[:: max(1, math.ceil(flat.numel() / self._elements))]
 
     def before_step(self) -> None:
-        """Keep the parameters."""
-        self._before = [self._kept(p).clone() for p in self._parameters]
+        """Keep the parameters, from before the first optimizer where there are several."""
+        if not self._before:
+            self._before = [(p, self._kept(p).clone()) for p in self._parameters if p.requires_grad and p.numel()]
 
     def after_step(self) -> None:
         """Sum the squared change and, where it was sampled, the variance of that sum."""
         if not self._before:
             return
         with torch.no_grad():
-            after = [self._kept(p) for p in self._parameters]
-            change = [(b - a).float().square() for a, b in zip(after, self._before, strict=True)]
-            factors = [p.numel() / max(1, c.numel()) for p, c in zip(self._parameters, change, strict=True)]
-            total = torch.stack([c.sum(dtype=torch.float64) * f for c, f in zip(change, factors, strict=True)]).sum()
-            # Simple random sampling without replacement; even spacing does not depend on the values.
-            spread = [
-                c.var() * (f * c.numel()) ** 2 / c.numel() * (1 - 1 / f)
-                for c, f in zip(change, factors, strict=True)
-                if f > 1
-            ]
-            variance = torch.stack(spread).sum() if spread else torch.zeros_like(total)
-            self._sums = torch.stack([total, variance.to(total)])
+            sums = []
+            device = self._before[0][0].device
+            for parameter, before in self._before:
+                change = (self._kept(parameter) - before).float().square()
+                factor = parameter.numel() / change.numel()
+                total = change.sum(dtype=accumulator(change.device)) * factor
+                # Simple random sampling without replacement; even spacing does not depend on the values.
+                spread = (
+                    change.var() * (parameter.numel() ** 2 / change.numel() * (1 - 1 / factor))
+                    if factor > 1
+                    else 0 * total
+                )
+                sums.append(torch.stack([total, spread.to(total)]).to(device, non_blocking=True))
+            self._sums = torch.stack(sums).sum(0)
         self._before = []
 
     def collect(self) -> tuple[Any, list[Tensor]]:

@@ -11,11 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thermo_monitor.physics.attention import evenly_spaced_rows
 from thermo_monitor.physics.ensemble import OutputSums, output_sums
 from thermo_monitor.physics.moments import Moments
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities, number
-from thermo_monitor.probes.hub import OutputCall
+from thermo_monitor.probes.calls import OutputCall
 
 _POSSIBLE = ("out/predictive_entropy", "out/output_specific_heat", "out/calibration_gap", "loss/loss_variance")
 
@@ -25,8 +24,8 @@ class OutputProbe:
     """Readings of the logits and labels of the first cross entropy of each forward pass.
 
     Attributes:
-        tokens: labelled tokens (or examples) read of each micro-batch at least, evenly spaced; more where the vocabulary
-            is small enough to make them cheap.
+        tokens: labelled tokens (or examples) read of each micro-batch at least, evenly spaced; more where the
+            vocabulary is small enough to make them cheap.
         quantities: keys to measure.
     """
 
@@ -63,14 +62,17 @@ class _OutputListener(Listener):
         if self._pass == self._run.hub.passes:
             return  # auxiliary losses follow the first one
         self._pass = self._run.hub.passes
-        logits, labels = call.logits.detach(), call.labels
+        logits, labels = call.logits.detach(), call.labels.to(call.logits.device)
         count = max(self._options.tokens, _CHEAP // max(1, logits.shape[-1]))
-        rows = evenly_spaced_rows(logits.shape[0], count, device=logits.device)
-        if len(rows) < logits.shape[0]:
-            logits, labels = logits[rows], labels[rows]
+        if count < logits.shape[0]:
+            logits, labels = _labelled(logits, labels, call.ignore_index, count)
         with torch.autocast(logits.device.type, enabled=False):
             sums = output_sums(logits, labels, call.ignore_index)
         self._sums.append(torch.stack([sums.count, sums.loss.mean, sums.loss.m2, sums.entropy, sums.specific_heat]))
+
+    def on_loss(self, loss: Tensor) -> None:
+        """A micro-batch ends."""
+        self._run.hub.end_of_micro_batch()
 
     def collect(self) -> tuple[Any, list[Tensor]]:
         """The sums of each micro-batch."""
@@ -90,6 +92,19 @@ class _OutputListener(Listener):
         }
         reason = "non_finite" if float(merged.count) >= 2 else "n_lt_2"
         return Measured([number(step, key, float(values[key]), reason=reason) for key in self._options.quantities])
+
+
+def _labelled(logits: Tensor, labels: Tensor, ignore_index: int, count: int) -> tuple[Tensor, Tensor]:
+    """``count`` of the labelled tokens, evenly spaced among them; all of them, and ignored ones, where there are fewer.
+
+    How many there are is known to the device only, and is not asked for.
+    """
+    labelled = (labels != ignore_index).cumsum(0)
+    total = labelled[-1]
+    index = torch.arange(count, device=labels.device)
+    rank = torch.where(total > count, (2 * index + 1) * total // (2 * count), index)
+    rows = torch.searchsorted(labelled, rank + 1).clamp(max=len(labels) - 1)
+    return logits[rows], torch.where(index < total, labels[rows], ignore_index)
 
 
 def _from_array(array: Array) -> OutputSums:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import weakref
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,7 +15,10 @@ from torch.utils.hooks import RemovableHandle
 from thermo_monitor.physics import representation as geometry
 from thermo_monitor.physics.attention import evenly_spaced_rows
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities, number
-from thermo_monitor.probes.hub import Hub, RepresentationCall
+from thermo_monitor.probes.calls import RepresentationCall
+from thermo_monitor.probes.hooks import Hook
+from thermo_monitor.probes.hub import Hub
+from thermo_monitor.probes.padding import Padding, batch_first
 
 _POSSIBLE = (
     "repr/representation_entropy",
@@ -80,54 +84,66 @@ class _RepresentationListener(Listener):
     def __init__(self, options: RepresentationProbe, run: Surroundings) -> None:
         self._options = options
         self._hub: Hub = run.hub
-        self._heard: tuple[int, list[Tensor]] | None = None
-        self._handle: RemovableHandle | None = None
+        self._heard: tuple[bool, int, list[Tensor]] | None = None
+        self._padding: Padding | None = None
         self.module = options.module or last_block(run.model)
+        handles = []
         if self.module is not None:
             try:
                 block = run.model.get_submodule(self.module)
             except AttributeError:
                 near = ", ".join([name for name, _ in run.model.named_modules()][1:9])
                 raise ValueError(f"the model has no module {self.module!r}; it has {near}, ...") from None
-            self._handle = block.register_forward_hook(self._hook)
+            self._padding = Padding(run.model, self.module)
+            handles = [*self._padding.handles, block.register_forward_hook(Hook(self._hook))]
+        # A listener that is dropped without close() must not leave its hooks behind.
+        self._finalizer = weakref.finalize(self, _remove, handles)
         run.hub.on_representation.append(self._hear)
 
     def _hook(self, module: nn.Module, args: Any, output: Any) -> None:
-        if torch.compiler.is_compiling() or not self._hub.listening:
-            return
-        self._hub.hear("representation", lambda: self._report(output))
+        if self._hub.listening and id(module) in self._hub.names:
+            self._hub.hear("representation", lambda: self._report(module, output))
 
-    def _report(self, output: Any) -> None:
+    def _report(self, module: nn.Module, output: Any) -> None:
+        if isinstance(output, Mapping):
+            output = tuple(output.values())
         hidden = output if isinstance(output, Tensor) else next(iter(output)) if output else None
-        if isinstance(hidden, Tensor) and hidden.is_floating_point():
-            self._hub.representation(RepresentationCall(self.module or "", hidden, self._hub.padding))
+        if not isinstance(hidden, Tensor) or not hidden.is_floating_point():
+            return
+        if hidden.dim() == 3 and not batch_first(module):
+            hidden = hidden.transpose(0, 1)
+        padding = None if self._padding is None else self._padding.real
+        self._hub.representation(RepresentationCall(self.module or "", hidden, padding))
 
     def _hear(self, call: RepresentationCall) -> None:
-        hidden = call.hidden.detach()
-        if self._heard is not None or hidden.dim() < 2:
+        hidden, padding = call.hidden.detach(), call.padding
+        if hidden.dim() < 2 or not hidden.numel():
+            return
+        if self._heard is not None and (self._heard[0] or not call.told):
             return  # the first micro-batch is the sample: the same sequences where batches are fixed
-        if hidden.dim() > 2 and self._options.positions == "last":
-            hidden = hidden[:, -1]
-        elif hidden.dim() > 2:
-            hidden = hidden.flatten(0, -2)
+        real = None
+        if padding is not None and padding.shape == hidden.shape[:-1]:
+            real = padding.detach().to(hidden.device).bool()
+        if hidden.dim() == 3 and self._options.positions == "last":
+            hidden, real = _last(hidden, real)
+        hidden = hidden.reshape(-1, hidden.shape[-1])
         rows = evenly_spaced_rows(hidden.shape[0], self._options.tokens, device=hidden.device)
-        sample, present = hidden[rows], None
-        if call.padding is not None and call.padding.numel() == call.hidden[..., 0].numel():
-            real = call.padding[:, -1] if self._options.positions == "last" else call.padding.reshape(-1)
-            present = real[rows].to(sample.device).bool()
+        sample, present = hidden[rows], None if real is None else real.reshape(-1)[rows]
         with torch.autocast(sample.device.type, enabled=False):
             grams = [geometry.normalised_gram(sample, present), geometry.centred_gram(sample, present)]
-        self._heard = sample.shape[-1], grams
+        self._heard = call.told, sample.shape[-1], grams
 
     def collect(self) -> tuple[Any, list[Tensor]]:
         """Two Gram matrices: eigenvalue solvers wait for the device, so the host does them."""
         heard, self._heard = self._heard, None
-        return (None, []) if heard is None else heard
+        return (None, []) if heard is None else heard[1:]
 
     def read(self, step: int, label: Any, arrays: Sequence[Array]) -> Measured:
         """Readings from the spectra."""
         if not arrays:
-            return Measured([number(step, key, math.nan, reason="no_representation") for key in self._options.quantities])
+            return Measured(
+                [number(step, key, math.nan, reason="no_representation") for key in self._options.quantities]
+            )
         d = label
         normalised, centred = (torch.from_numpy(a.copy()) for a in arrays)
         lam = geometry.spectrum_from_gram(centred)
@@ -142,7 +158,19 @@ class _RepresentationListener(Listener):
         return Measured([number(step, key, float(values[key]), reason=reason) for key in self._options.quantities])
 
     def close(self) -> None:
-        """Take the hook off."""
-        if self._handle is not None:
-            self._handle.remove()
-            self._handle = None
+        """Take the hooks off."""
+        self._finalizer()
+
+
+def _last(hidden: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """The last real token of each sequence, wherever the padding stands; and whether there is one."""
+    if real is None:
+        return hidden[:, -1], None
+    position = torch.arange(hidden.shape[1], device=hidden.device)
+    last = torch.where(real, position, 0).amax(1)
+    return hidden[torch.arange(len(hidden), device=hidden.device), last], real.any(1)
+
+
+def _remove(handles: Sequence[RemovableHandle]) -> None:
+    for handle in handles:
+        handle.remove()

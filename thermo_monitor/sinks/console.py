@@ -32,7 +32,7 @@ class ConsoleSink:
         """Say nothing: progress is somebody else's business."""
 
     def event(self, event: Event) -> None:
-        """Print one line: level, step, onset, phase, what happened; nothing for another side of an event told before."""
+        """Print one line: level, step, onset, phase, what happened; nothing for a side of an event told before."""
         if "part_of" in event.details:
             return
         stream = sys.stderr if self._stream is None else self._stream

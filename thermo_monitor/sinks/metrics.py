@@ -21,9 +21,10 @@ class MetricsSink:
         self._log_metrics = log_metrics
         self._namespace = namespace
 
-
     def write(self, tick: Tick) -> None:
-        """All numbers of a step in one call; a NaN is a gap in the curve."""
+        """All numbers of a full step in one call; a NaN is a gap in the curve."""
+        if not tick.full:
+            return
         whole = [r for r in tick.readings if r.layer is None and math.isfinite(r.value)]
         numbers = {f"{self._namespace}/{r.quantity}": r.value for r in whole}
         if numbers:

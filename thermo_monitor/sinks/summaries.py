@@ -81,7 +81,7 @@ def text_metadata() -> SummaryMetadata:
 
 def scalar(tag: str, value: float, description: str = "") -> Summary.Value:
     """One number; the description only has to come with the first one of a tag."""
-    metadata = SummaryMetadata(summary_description=description) if description else None
+    metadata = _described("scalars", description) if description else None
     return Summary.Value(tag=tag, simple_value=value, metadata=metadata)
 
 
@@ -108,7 +108,12 @@ def picture(tag: str, quantity: str, values: NDArray[np.float16], limits: tuple[
     words = (
         f"{describe(quantity)}{scale}. Row: layer, column: head; dark is low, yellow is high, striped was not measured."
     )
-    return Summary.Value(tag=tag, image=image, metadata=SummaryMetadata(summary_description=words))
+    return Summary.Value(tag=tag, image=image, metadata=_described("images", words))
+
+
+def _described(plugin: str, description: str) -> SummaryMetadata:
+    # Metadata that name no plugin make older readers complain about each tag.
+    return SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name=plugin), summary_description=description)
 
 
 def _metadata(plugin: str, content: bytes, description: str) -> SummaryMetadata:

@@ -101,7 +101,7 @@ class TensorBoardSink:
             self._send(values + self._regime(tick.step), tick.step, tick.wall)
 
     def event(self, event: Event) -> None:
-        """The events again with the new one; a noteworthy one also in words, with pictures of the heads, and on the disk."""
+        """The events again with the new one; a noteworthy one in words too, with pictures, and on the disk."""
         from thermo_monitor.sinks import summaries
 
         self._recent.append(event)

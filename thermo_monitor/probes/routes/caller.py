@@ -9,39 +9,68 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from types import FrameType
+from typing import Any
 
 from torch import nn
+from torch.fx import GraphModule
 
 
 def calling_module(names: Mapping[int, str]) -> str | None:
     """Qualified name of the innermost module on the stack that belongs to the monitored model.
 
-    Modules made during the run (a loss built inside ``forward``, say) are passed over: the model's own module above them
-    is the one meant. None when no module of this model is on the stack, as for another model in the same process.
+    Modules without parameters (a loss built inside ``forward``, say) and modules added to the model during the run are
+    passed over: the model's own module above them is the one meant. None when no module of this model is on the stack,
+    or when another model was called in between, as a teacher is that is no part of the student, or a graph that the
+    compiler made, in which the layers are not to be told apart.
 
     Args:
-        names: qualified names of the model's modules by ``id``.
+        names: qualified names of the model's modules by ``id``, the model itself first.
     """
-    return next((names[id(module)] for module in _modules() if id(module) in names), None)
+    name, stranger = _innermost(names)
+    return None if stranger else name
 
 
 def called_by_stranger(names: Mapping[int, str]) -> bool:
-    """Whether the call comes from modules, and none of them belongs to the monitored model."""
-    stranger = False
+    """Whether the call comes from another model than the monitored one.
+
+    A module without parameters is no model, and one that holds the monitored model is no stranger.
+    """
+    return _innermost(names)[1]
+
+
+def _innermost(names: Mapping[int, str]) -> tuple[str | None, bool]:
+    """Name of the innermost module that is known, and whether a model that is not stands between it and the call."""
+    unknown: list[nn.Module] = []
     for module in _modules():
-        if id(module) in names:
-            return False
-        stranger = True
-    return stranger
+        name = names.get(id(module))
+        if name is not None:
+            inside = {id(m) for m in module.modules()} if unknown else set()
+            return name, any(id(m) not in inside for m in unknown)
+        if isinstance(module, GraphModule) or any(True for _ in module.parameters()):
+            unknown.append(module)
+    root = next(iter(names), None)
+    return None, any(all(id(m) != root for m in module.modules()) for module in unknown)
 
 
 def _modules() -> Iterator[nn.Module]:
     """The modules whose methods are on the stack, innermost first."""
-    frame: FrameType | None = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        code = frame.f_code
-        if code.co_argcount:
-            first = frame.f_locals.get(code.co_varnames[0])
+        if frame.f_code.co_argcount:
+            first = _first_argument(frame)
             if isinstance(first, nn.Module):
                 yield first
         frame = frame.f_back
+
+
+def _first_argument(frame: FrameType) -> Any:
+    variables = frame.f_locals
+    first = variables.get(frame.f_code.co_varnames[0])
+    # Before Python 3.13 a frame keeps the copy of its variables that was asked for, and with it, in a training loop,
+    # the logits of a step that is long over. Given back, unless the program holds it too: it may have called locals().
+    if type(variables) is dict and sys.getrefcount(variables) <= _UNSHARED:
+        variables.clear()
+    return first
+
+
+_UNSHARED = 3  # the frame's own reference, the variable's, and the argument of getrefcount

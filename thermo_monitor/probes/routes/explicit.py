@@ -1,14 +1,20 @@
 """Hearing models that write their own softmax: one line in the user's code.
 
-Each function costs one attribute look-up while no monitor listens, so the line may stay where it is.
+Each function costs two look-ups while no monitor listens, so the line may stay where it is. Compiled code leaves it
+out: the compiler is asked first, so that it keeps one graph, whoever listens.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 from torch import Tensor
+from torch.compiler import is_compiling
 
 from thermo_monitor.probes import hub as hubs
-from thermo_monitor.probes.hub import AttentionCall, Hub, OutputCall, RepresentationCall
+from thermo_monitor.probes.calls import AttentionCall, OutputCall, RepresentationCall
+from thermo_monitor.probes.hub import Hub
 from thermo_monitor.probes.routes.caller import called_by_stranger
 
 
@@ -38,30 +44,36 @@ def record_attention(
         >>> q = torch.randn(2, 4, 8, 16)
         >>> record_attention("layer.0", q, q, causal=True)  # nothing listens here: returns at once
     """
-    if not hubs.ACTIVE:
+    if is_compiling() or not hubs.ACTIVE:
         return
-    factor = query.shape[-1] ** -0.5 if scale is None else scale
-    for hub in _meant():
-        hub.hear("attention", lambda hub=hub: hub.attention(AttentionCall(name, query, key, factor, mask, bias, causal)))
+
+    def report(hub: Hub) -> None:
+        factor = query.shape[-1] ** -0.5 if scale is None else scale
+        hub.attention(AttentionCall(name, query, key, factor, mask, bias, causal))
+
+    _tell("attention", report)
 
 
 def record_output(logits: Tensor, labels: Tensor, *, ignore_index: int = -100) -> None:
     """Report logits [..., V] and integer labels [...] of a loss that is not computed by ``F.cross_entropy``."""
-    if not hubs.ACTIVE:
+    if is_compiling() or not hubs.ACTIVE:
         return
-    call = OutputCall(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), ignore_index)
-    for hub in _meant():
-        hub.hear("output", lambda hub=hub: hub.output(call))
+
+    def report(hub: Hub) -> None:
+        hub.output(OutputCall(logits.reshape(-1, logits.shape[-1]), labels.reshape(-1), ignore_index))
+
+    _tell("output", report)
 
 
 def record_representation(name: str, hidden: Tensor, *, padding: Tensor | None = None) -> None:
     """Report token representations [B, T, d], with padding [B, T] (nonzero = a real token) where there is some."""
-    if not hubs.ACTIVE:
+    if is_compiling() or not hubs.ACTIVE:
         return
-    for hub in _meant():
-        hub.hear("representation", lambda hub=hub: hub.representation(RepresentationCall(name, hidden, padding)))
+    _tell("representation", lambda hub: hub.representation(RepresentationCall(name, hidden, padding, told=True)))
 
 
-def _meant() -> list[Hub]:
-    """The hubs that listen, less those of another model than the one that calls."""
-    return [hub for hub in hubs.ACTIVE if not called_by_stranger(hub.names)]
+def _tell(part: str, report: Callable[[Hub], None]) -> None:
+    """Report to the hubs that listen, less those of another model than the one that calls."""
+    for hub in hubs.ACTIVE:
+        if not called_by_stranger(hub.names):
+            hub.hear(part, functools.partial(report, hub))

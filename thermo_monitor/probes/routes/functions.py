@@ -14,56 +14,14 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-import torch.overrides as overrides
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
-from thermo_monitor.probes.hub import AttentionCall, Hub, OutputCall
-from thermo_monitor.probes.routes.caller import calling_module
+from thermo_monitor.probes.calls import AttentionCall, OutputCall, unreadable
+from thermo_monitor.probes.hub import Hub
+from thermo_monitor.probes.routes.caller import called_by_stranger, calling_module
+from thermo_monitor.probes.routes.modes import LowMode
 
 _MULTIHEAD = inspect.signature(F.multi_head_attention_forward)
-
-
-class ListeningMode(TorchFunctionMode):
-    """Reports the calls that matter to a hub, and changes none."""
-
-    def __init__(self, hub: Hub) -> None:
-        super().__init__()
-        self._hub = hub
-
-    def enter(self) -> None:
-        """Put the mode on top of the stack of modes."""
-        self.__enter__()
-
-    def leave(self) -> None:
-        """Take the mode off the stack, wherever it is.
-
-        The program may have entered a mode of its own since (``with torch.device(...)`` is one) and not left it yet.
-        """
-        above = []
-        while overrides._len_torch_function_stack() and overrides._get_current_function_mode() is not self:
-            above.append(overrides._pop_mode())
-        if overrides._len_torch_function_stack():
-            overrides._pop_mode()
-        for mode in reversed(above):
-            overrides._push_mode(mode)
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Report, then call."""
-        kwargs = kwargs or {}
-        if torch.compiler.is_compiling():  # traced code is left exactly as it is
-            return func(*args, **kwargs)
-        report = _REPORTS.get(func)
-        if report is None:
-            return func(*args, **kwargs)
-        hub = self._hub
-        hub.hear("attention" if report is not _cross_entropy else "output", lambda: report(hub, *args, **kwargs))
-        if report is _multihead:
-            with hub.deaf():  # its inner product is the same attention
-                return func(*args, **kwargs)
-        return func(*args, **kwargs)
 
 
 def _scaled_dot_product(
@@ -80,8 +38,9 @@ def _scaled_dot_product(
     name = calling_module(hub.names)
     if name is None:
         return
-    if query.is_nested or key.is_nested:
-        return hub.refuse(name, "nested tensors are not read")
+    why = unreadable(query, key, attn_mask)  # asked before its dimensions are
+    if why:
+        return hub.refuse(name, why)
     if attn_mask is not None and type(attn_mask) not in (Tensor, torch.nn.Parameter):
         return hub.refuse(name, f"a mask of type {type(attn_mask).__name__} is not read")
     if query.dim() > 4:
@@ -114,14 +73,19 @@ def _multihead(hub: Hub, *args: Any, **kwargs: Any) -> None:
     if a["add_zero_attn"]:
         return hub.refuse(name, "nn.MultiheadAttention with add_zero_attn is not read")
     query, key, heads = a["query"], a["key"], a["num_heads"]
+    why = unreadable(query, key, a["attn_mask"], a["key_padding_mask"])
+    if why:
+        return hub.refuse(name, why)
     if a["use_separate_proj_weight"]:
         w_q, w_k = a["q_proj_weight"], a["k_proj_weight"]
     else:
         w_q, w_k, _ = a["in_proj_weight"].chunk(3)
     b_q, b_k = (None, None) if a["in_proj_bias"] is None else a["in_proj_bias"].chunk(3)[:2]
     # The user's own autocast, if any, is in force here: the projections are the ones that the module computes.
+    # Detached: an autocast that keeps the rounded weights of this call would hand them, without gradient, to the user.
+    w_q, w_k = w_q.detach(), w_k.detach()
     q, k = _heads(F.linear(query, w_q, b_q), heads), _heads(F.linear(key, w_k, b_k), heads)
-    mask, bias = _multihead_mask(a["attn_mask"], a["key_padding_mask"], q.shape[0], heads)
+    mask, bias = _multihead_mask(a["attn_mask"], a["key_padding_mask"], heads)
     scale = 1.0 / math.sqrt(q.shape[-1])
     # With a mask given, is_causal is only a hint that the mask is a causal one.
     hub.attention(AttentionCall(name, q, k, scale, mask, bias, bool(a["is_causal"]) and a["attn_mask"] is None))
@@ -136,13 +100,13 @@ def _heads(x: Tensor, heads: int) -> Tensor:
 
 
 def _multihead_mask(
-    attn_mask: Tensor | None, padding: Tensor | None, batch: int, heads: int
+    attn_mask: Tensor | None, padding: Tensor | None, heads: int
 ) -> tuple[Tensor | None, Tensor | None]:
-    """The module's two masks (True = masked, or additive) as one bool mask (True = may attend) and one additive bias."""
+    """Two masks (True = masked, or additive) as one bool mask (True = may attend) and one additive bias."""
     allowed: Tensor | None = None
     bias: Tensor | None = None
     if attn_mask is not None and attn_mask.dim() == 3:
-        attn_mask = attn_mask.view(-1 if attn_mask.shape[0] == batch * heads else 1, heads, *attn_mask.shape[-2:])
+        attn_mask = attn_mask.reshape(-1, heads, *attn_mask.shape[-2:])
     if padding is not None:
         padding = padding[None] if padding.dim() == 1 else padding
         padding = padding[:, None, None, :]
@@ -153,8 +117,6 @@ def _multihead_mask(
             allowed = ~part if allowed is None else allowed & ~part
         else:
             bias = part if bias is None else bias + part
-    if allowed is None:  # an additive mask may hold -inf, which the reader takes as masked
-        return bias, None
     return allowed, bias
 
 
@@ -168,9 +130,14 @@ def _cross_entropy(
     *args: Any,
     **kwargs: Any,
 ) -> None:
-    # Usually called outside any module, so the caller says nothing about whose loss it is.
+    # Usually called outside any module, and then nothing says whose loss it is; but a model that computes its own loss,
+    # and is not the monitored one, is a teacher or the like.
+    if called_by_stranger(hub.names):
+        return
     if target.is_floating_point() or input.dim() < 1:
         return  # class probabilities: no label whose loss could be read
+    if input.is_nested:
+        return
     logits = input[None] if input.dim() == 1 else input.movedim(1, -1)
     hub.output(OutputCall(logits.reshape(-1, logits.shape[-1]), target.reshape(-1), ignore_index))
 
@@ -180,3 +147,25 @@ _REPORTS: dict[Callable[..., Any], Callable[..., None]] = {
     F.multi_head_attention_forward: _multihead,
     F.cross_entropy: _cross_entropy,
 }
+
+
+class ListeningMode(LowMode):
+    """Reports the calls that matter to a hub, and changes none."""
+
+    def __init__(self, hub: Hub) -> None:
+        super().__init__()
+        self._hub = hub
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Report, then call."""
+        kwargs = kwargs or {}
+        if torch.compiler.is_compiling():  # traced code is left exactly as it is
+            return func(*args, **kwargs)
+        report = _REPORTS.get(func)
+        if report is None:
+            return func(*args, **kwargs)
+        hub = self._hub
+        hub.hear("attention" if report is not _cross_entropy else "output", lambda: report(hub, *args, **kwargs))
+        return func(*args, **kwargs)  # what it calls inside is not heard: a mode is off in its own handler

@@ -1,0 +1,13 @@
+import pytest
+import torch
+
+torch.set_num_threads(1)  # small tensors, and a machine that others use as well
+
+
+@pytest.fixture
+def spoken(monkeypatch):
+    """What the monitor says to the user, instead of warnings."""
+    said = []
+    for module in ("guard", "reader", "monitor", "lightning", "sinks.defaults", "probes.ear"):
+        monkeypatch.setattr(f"thermo_monitor.{module}.tell", said.append)
+    return said

@@ -1,0 +1,16 @@
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from thermo_monitor.probes import hub
+from thermo_monitor.probes.routes import modes
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """One seed for each test; and after it nobody listens and no mode is on the stack."""
+    torch.manual_seed(0)
+    yield
+    assert hub.ACTIVE == ()
+    assert modes._stack._len_torch_function_stack() == 0

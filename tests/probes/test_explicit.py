@@ -1,0 +1,223 @@
+"""record_attention and its sisters, and whose calls are whose."""
+
+import copy
+import sys
+import weakref
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from tests.probes.models import Decoder, listening, one_line, softmax, tokens
+from thermo_monitor import record_attention, record_output, record_representation
+from thermo_monitor.guard import Guard
+from thermo_monitor.probes import hub
+from thermo_monitor.probes.ear import Ear
+from thermo_monitor.probes.routes import caller, explicit
+
+
+class ByHand(nn.Module):
+    """Writes its own softmax, and reports it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q = nn.Linear(4, 4)
+
+    def forward(self, x):
+        q = self.q(x).unsqueeze(1)
+        mask = torch.ones(x.shape[1], x.shape[1]).tril().bool()
+        record_attention("first", q, q, scale=0.7, mask=mask)
+        weights = (0.7 * q @ q.mT).masked_fill(~mask, -torch.inf).softmax(-1)
+        y = (weights @ q).squeeze(1)
+        record_representation("inner", y, padding=torch.ones(x.shape[:2]))
+        record_output(y, torch.zeros(x.shape[:2], dtype=torch.long), ignore_index=7)
+        return weights
+
+
+def test_everything_reported_is_heard():
+    model = ByHand()
+    with listening(model) as ears:
+        weights = model(torch.randn(2, 5, 4))
+    (call,) = ears.attention
+    assert call.name == "first"
+    assert (softmax(call) - weights).abs().max() < 1e-6
+    assert ears.representation[0].hidden.shape == (2, 5, 4)
+    assert ears.representation[0].told
+    assert ears.output[0].logits.shape == (10, 4)
+    assert ears.output[0].labels.shape == (10,)
+    assert ears.output[0].ignore_index == 7
+
+
+def test_the_scale_is_that_of_the_head_dimension_when_left_out():
+    q = torch.randn(1, 1, 3, 16)
+    with listening(ByHand()) as ears:
+        record_attention("outside of any module", q, q)
+    assert ears.attention[0].scale == 0.25
+
+
+def test_nothing_happens_when_nobody_listens(monkeypatch):
+    def never(*args, **kwargs):
+        raise AssertionError("something happened")
+
+    for name in ("_tell", "called_by_stranger", "AttentionCall", "OutputCall", "RepresentationCall"):
+        monkeypatch.setattr(explicit, name, never)
+    record_attention("a", None, None)
+    record_output(None, None)
+    record_representation("b", None)
+    monkeypatch.setattr(hub, "ACTIVE", (object(),))
+    with pytest.raises(AssertionError, match="something happened"):
+        record_representation("b", None)
+
+
+def test_a_wrong_report_does_not_stop_the_program():
+    guard = Guard()
+    ear = Ear(ByHand(), guard)
+    tried = []
+    ear.hub.on_attention += [tried.append, lambda call: call.logits()]
+    ear.install()
+    ear.open()
+    with one_line() as lines:
+        for _ in range(3):
+            record_attention("wrong", torch.randn(2, 3), torch.randn(2, 3))
+            record_output(torch.tensor(1.0), torch.tensor(1))
+    ear.close()
+    assert set(guard.disabled) == {"attention", "output"}
+    assert len(lines) == 2
+    assert len(tried) == 1
+
+
+def test_a_report_inside_a_function_transform_is_refused():
+    def row(q):
+        record_attention("inside", q[None, None], q[None, None])
+        record_output(q, torch.zeros(3, dtype=torch.long))
+        record_representation("inside", q)
+        return q.sum()
+
+    with one_line() as lines, listening(ByHand()) as ears:
+        torch.func.vmap(row)(torch.randn(2, 3, 4))
+    assert ears.attention == ears.output == ears.representation == []
+    assert len(lines) == 1
+
+
+# ---------------------------------------------------------------------------------------------------- whose call it is
+class WithTeacher(nn.Module):
+    """Hides its teacher from PyTorch, as people do to keep it out of the optimizer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.student = Decoder(layers=1)
+        self.hidden = [Decoder(layers=1)]
+
+    def forward(self, x):
+        with torch.no_grad():
+            self.hidden[0](x)
+        return self.student(x)
+
+
+class WithLoss(Decoder):
+    def forward(self, x):
+        logits = super().forward(x)
+        record_attention("told", torch.randn(1, 1, 2, 2), torch.randn(1, 1, 2, 2))
+        return nn.CrossEntropyLoss()(logits.flatten(0, 1), x.flatten())
+
+
+def test_a_teacher_in_the_step_is_not_heard():
+    student, teacher, x = WithLoss(layers=2), WithLoss(layers=2), tokens()
+    with listening(student) as ears:
+        teacher(x)
+        assert ears.attention == ears.output == []
+        student(x)
+        teacher(x)
+    assert ears.names == ["blocks.0.attention", "blocks.1.attention", "told"]
+    assert len(ears.output) == 1
+
+
+def test_a_hidden_teacher_inside_the_student_is_not_heard():
+    model = WithTeacher()
+    with listening(model) as ears:
+        model(tokens())
+    assert ears.names == ["student.blocks.0.attention"]
+
+
+def test_two_models_with_open_hubs_are_kept_apart():
+    a, b, x = WithLoss(layers=1), WithLoss(layers=2), tokens()
+    with listening(a) as first, listening(b) as second:
+        a(x)
+        b(x)
+        b(x)
+    assert len(first.names) == 1 + 1
+    assert len(second.names) == 2 * (2 + 1)
+    assert (len(first.output), len(second.output)) == (1, 2)
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_two_hubs_on_one_model_both_hear(implementation):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(n_embd=8, n_layer=2, n_head=2, vocab_size=29, attn_implementation=implementation)
+    model = transformers.GPT2LMHeadModel._from_config(config, attn_implementation=implementation)
+    with listening(model) as whole, listening(model.transformer.h[1]) as part:
+        model(tokens())
+    assert whole.names == ["transformer.h.0.attn", "transformer.h.1.attn"]
+    assert part.names == ["attn"]
+
+
+def test_a_copy_is_neither_heard_nor_counted():
+    model, x = Decoder(layers=1), tokens()
+    with listening(model) as ears:
+        average = copy.deepcopy(model)
+        average(x)
+        assert ears.attention == []
+        assert ears.ear.hub.entrances == 0
+        model(x)
+    assert ears.names == ["blocks.0.attention"]
+
+
+def test_a_loss_outside_any_model_or_in_a_wrapper_is_heard():
+    model, x = Decoder(layers=1), tokens()
+
+    class Wrapper(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+            self.further = nn.Linear(2, 2)
+
+        def training_step(self, x):
+            logits = self.model(x).flatten(0, 1)
+            record_output(logits, x.flatten())
+            return F.cross_entropy(logits, x.flatten())
+
+    with listening(model) as ears:
+        Wrapper().training_step(x)
+        assert len(ears.output) == 2
+        nn.CrossEntropyLoss()(model(x).flatten(0, 1), x.flatten())
+    assert len(ears.output) == 3
+
+
+def test_a_module_added_to_the_model_later_goes_under_the_name_above_it():
+    model = nn.Sequential(Decoder(layers=1))
+    with listening(model) as ears:
+        model[0].blocks[0].attention = Decoder(layers=1).blocks[0].attention
+        model(tokens())
+    assert ears.names == ["0.blocks.0"]
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="frames keep no copy of their variables from Python 3.13 on")
+def test_the_look_at_the_stack_keeps_nothing_alive():
+    model = Decoder(layers=1)
+    refs = []
+
+    def program(x):
+        mine = torch.ones(3)
+        refs.append(weakref.ref(mine))
+        caller.called_by_stranger({id(model): ""})
+        del mine
+        return refs[0]() is None
+
+    def holding(x):
+        variables = locals()
+        caller.called_by_stranger({id(model): ""})
+        return variables
+
+    assert program(model)
+    assert holding(model)["x"] is model
