@@ -29,7 +29,9 @@ def test_the_table_of_defaults_is_the_default_preset():
     assert rows == expected
 
 
-@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/defaults.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/defaults.md", "docs/detection.md"]
+)
 def test_links_and_pictures_exist(name):
     path = ROOT / name
     for target in re.findall(r"\]\((?!https?://)([^)#]+)", path.read_text()):

@@ -26,6 +26,7 @@ REASONS: dict[str, str] = {
     "non_finite": "the input held a value that is not finite",
     "unreachable": "no solution exists in the searched interval",
     "probe_failed": "the probe raised an error and was switched off",
+    "learning": "the baseline of every quantity is still being learned",
 }
 
 
@@ -222,7 +223,24 @@ _MONITOR = (
     Quantity("monitor/disabled", "parts switched off", "k", "1", "number of probes and sinks switched off after an error", "what is no longer measured", low=0.0),
 )  # fmt: skip
 
-REGISTRY: dict[str, Quantity] = {q.key: q for q in (*_ATTENTION, *_OUTPUT, *_OPTIMISER, *_REPRESENTATION, *_MONITOR)}
+_DETECTION = (
+    Quantity(
+        "detect/score", "progress towards an alarm", "ln F/ln A", "1",
+        "max(ln F, 0) / ln A, F = sum_k w_k SR_k over the watched quantities; the largest since the last tick",
+        "evidence of all watched quantities together that something has changed: an alarm is raised at 1", "a baseline is known",
+        "Shin, Ramdas, Rinaldo 2024 (e-detectors); the scale is ours", low=0.0, high=1.0,
+    ),
+    Quantity(
+        "detect/early_warning", "early warning (experimental)", "W", "1",
+        "mean of three parts in [0, 1]: ln p / ln .01 of slowing down, fall of repr/representation_entropy over .09, detect/score",
+        "experimental: whether something is building up; to look at, never an alarm", "a baseline is known",
+        "Dakos et al. 2012 (slowing down, surrogates); the mean is ours", low=0.0, high=1.0,
+    ),
+)  # fmt: skip
+
+REGISTRY: dict[str, Quantity] = {
+    q.key: q for q in (*_ATTENTION, *_OUTPUT, *_OPTIMISER, *_REPRESENTATION, *_MONITOR, *_DETECTION)
+}
 
 
 def get(key: str) -> Quantity:

@@ -155,3 +155,9 @@ def test_integers_are_welcome():
 def test_a_cube_is_refused():
     with pytest.raises(ValueError, match=r"\(2, 2, 2\)"):
         segment(np.zeros((2, 2, 2)))
+
+
+@pytest.mark.parametrize(("seed", "middle"), [(4, 1265), (5, 1284)])
+def test_a_step_of_one_deviation_in_many_readings_is_not_taken_for_a_curve(seed, middle):
+    values = noise(2000, seed) - (np.arange(2000) >= middle)
+    assert segment(values) == [pytest.approx(middle, abs=25)]

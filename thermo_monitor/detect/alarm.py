@@ -6,6 +6,7 @@ be outliers, and one on a nearly noiseless curve may be a bend: those wait until
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -41,14 +42,27 @@ def known(state: State) -> tuple[float, float]:
     return autoregression.value(pairs), min(pairs[0], 500.0)
 
 
-def sound(state: State, settings: Settings, step: int) -> Decision:
-    """The statistic has crossed its threshold: date the change and announce or follow it."""
+def dated(state: State, step: int) -> tuple[int, int, int, int]:
+    """The strongest of the four statistics, and the onset that it suggests with its interval."""
     stat = state["stat"]
     logs = stat["logs"]
     strongest = max(range(4), key=lambda i: max(logs[i]))
     sums = (stat["sums"][0], -stat["sums"][1], stat["sums"][2], -stat["sums"][2])
     found = focus.date(stat["starts"][strongest], stat["count"], sums[strongest])
-    onset, low, high = (found.onset, found.low, found.high) if found else (step, step, step)
+    return (strongest, found.onset, found.low, found.high) if found else (strongest, step, step, step)
+
+
+def sound(state: State, settings: Settings, step: int, verdict: Mapping[str, Any] | None = None) -> Decision:
+    """The statistic has crossed its threshold: date the change and announce or follow it.
+
+    Args:
+        state: changed in place.
+        settings: of the detector.
+        step: of the alarm.
+        verdict: what an outer decision knows better: ``low``, ``high``, ``evidence``, and ``facts`` for the details.
+    """
+    stat = state["stat"]
+    strongest, onset, low, high = dated(state, step)
     noisy = is_noisy(state, settings)
     track = _track(state, settings, onset, noisy)
     track |= {
@@ -63,6 +77,7 @@ def sound(state: State, settings: Settings, step: int) -> Decision:
         "least": settings.wait // 2 if noisy else settings.wait,
         "spike": state["spike"] is not None and onset - state["spike"] <= settings.wait,
     }
+    track |= verdict or {}
     state["mode"], state["follow"], state["values"] = "follow", track, state["values"]
     sharp = stat["count"] - stat["sharp"] <= watch.SHARP_FOR
     if strongest >= 2 or sharp or not noisy:

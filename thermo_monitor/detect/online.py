@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -133,7 +135,7 @@ class OnlineDetector:
             "queue": [],
         }
 
-    def update(self, state: State, value: float, step: int) -> tuple[State, Decision]:
+    def update(self, state: State, value: float, step: int, *, alone: bool = True) -> tuple[State, Decision]:
         """Fold one reading into the state, **which is changed in place** and returned.
 
         Args:
@@ -141,6 +143,8 @@ class OnlineDetector:
             value: the reading; one that is not finite is counted in ``state["missing"]`` and left out.
             step: its step; a reading whose step is not above the last one is counted in ``state["overlap"]`` and left
                 out.
+            alone: whether the alarm is raised here; otherwise whoever weighs several series raises it by
+                :meth:`sound`, and a change that is followed is still followed here.
 
         Returns:
             The state and the decision.
@@ -169,7 +173,7 @@ class OnlineDetector:
             del values[: settings.wait // 2], steps[: settings.wait // 2]
         if mode == "watch":
             statistic = watch.read(state, x, step, gap, settings.freeze, settings.minimum_effect / state["unit"])
-            if statistic >= settings.threshold:
+            if alone and statistic >= settings.threshold:
                 return state, alarm.sound(state, settings, step)
             if state["queue"]:
                 return state, Decision(statistic, settings.threshold, Event.from_json(state["queue"].pop(0)))
@@ -181,6 +185,24 @@ class OnlineDetector:
                 state["follow"]["last"] = None
             return state, alarm.go_on(state, settings, x, step)
         return state, grace.go_on(state, settings, step)
+
+    def sound(self, state: State, step: int, verdict: Mapping[str, Any] | None = None) -> tuple[State, Decision]:
+        """Raise the alarm on an outer decision, such as that of several series together (``fusion``).
+
+        The change is dated, announced or followed exactly as on an alarm of its own.
+
+        Args:
+            state: changed in place; one that is not looking for a change is left as it is.
+            step: of the decision, not below the last one.
+            verdict: what the outer decision knows better: ``low`` and ``high`` of the onset, ``evidence``, and
+                ``facts`` for the details of the event.
+
+        Returns:
+            The state and the decision.
+        """
+        if state["mode"] != "watch":
+            return state, decide(state, self._settings)
+        return state, alarm.sound(state, self._settings, int(step), verdict)
 
     def declare(self, state: State, step: int, reason: str) -> State:
         """Announce an intervention at ``step``, such as a drop of the learning rate: it explains what changes now.

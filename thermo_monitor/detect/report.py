@@ -95,7 +95,7 @@ def event(
         phase=phase,
         onset_low=min(low, onset),
         onset_high=max(high, onset),
-        details={**details, **common, **why},
+        details={**common, **details, **why},
     )
 
 
@@ -103,7 +103,7 @@ def followed(state: State, settings: Settings, kind: Kind, step: int, verdict: V
     """Event of the change that is followed; without a verdict its level has not settled and ``after`` is not known."""
     track = state["follow"]
     up = track["up"]
-    details: dict[str, Any] = {"before": raw(state, track["before"])}
+    details: dict[str, Any] = {"before": raw(state, track["before"]), **track.get("facts", {})}
     if verdict is None:
         recent = track["blocks"][-1] if track["blocks"] else track["before"]
         up = recent > track["before"] if track["variance"] or kind == "drift" else up

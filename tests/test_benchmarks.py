@@ -1,0 +1,99 @@
+"""The benchmarks run, print their tables, and their figures say what they claim to say."""
+
+import json
+import math
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def scripts(monkeypatch):
+    """Import a benchmark as the interpreter that runs it would."""
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    yield lambda name: __import__(name)
+    for name in set(sys.modules) - before:
+        if str(BENCHMARKS) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+def cells(text, name):
+    """The cells of the first row of a markdown table that begins with a name."""
+    row = re.findall(rf"^\| {re.escape(name)} \| (.*) \|$", text, re.M)[0]
+    return row.split(" | ")
+
+
+def test_the_detection_benchmark_prints_its_tables_and_draws_its_picture(scripts, tmp_path, capsys):
+    scripts("matplotlib").use("Agg")
+    out = scripts("detection").main(
+        ["--quick", "--json", str(tmp_path / "f.json"), "--figure", str(tmp_path / "images" / "f.png")]
+    )
+    text = capsys.readouterr().out
+    assert cells(text, "no change")[:3] == ["this package", "z-score (30, 3)", "CUSUM (.5, 5)"]
+    ours, zscore = (float(x) for x in cells(text, "AR .9, t3")[:2])
+    assert ours == 0.0 < 50 < zscore
+    assert re.fullmatch(r"0\.0 / 1\.00 / \d+", cells(text, "step of 4, AR .9, t3")[0])
+    assert cells(text, "iid")[0] == "10,000"
+    written = json.loads((tmp_path / "f.json").read_text())
+    assert (
+        written["online"]["AR .9, t3"]["this package"]["false"]
+        == out["online"]["AR .9, t3"]["this package"]["false"]
+        == 0
+    )
+    assert 10_000 < (tmp_path / "images" / "f.png").stat().st_size < 200_000
+
+
+def test_an_alarm_before_the_onset_is_false_and_spoils_the_run(scripts):
+    detection, families = scripts("detection"), scripts("families")
+
+    def make(n, seed):
+        return families.Series(np.zeros(n), [families.Change(500, 1, 4.0)])
+
+    def score(alarms):
+        return detection.online(lambda series: alarms, make, 1000, 2)
+
+    assert score([510]) == {"false": 0.0, "clean": 1.0, "delay": 10.0}
+    assert score([400, 510]) == {"false": 20.0, "clean": 0.0, "delay": 10.0}
+    missed = score([])
+    assert (missed["false"], missed["clean"]) == (0.0, 0.0)
+    assert math.isnan(missed["delay"])
+
+
+def test_the_families_hold_what_their_names_say(scripts):
+    families = scripts("families")
+    for name, make in {**families.NULLS, **families.CHANGES}.items():
+        series, again = make(3000, 3), make(3000, 3)
+        assert np.array_equal(series.values, again.values, equal_nan=True), name
+        assert bool(series.changes) == (name in families.CHANGES), name
+    for name in ("step of 4, AR .9, t3", "width 100, 4, AR .9, t3"):
+        series = families.CHANGES[name](6000, 0)
+        at = series.changes[0].middle
+        assert np.mean(series.values[: at - 100]) - np.mean(series.values[at + 100 :]) == pytest.approx(4.0, abs=0.6)
+    assert 0.05 <= np.mean(np.isnan(families.CHANGES["5 % missing, width 100, 4"](3000, 0).values)) < 0.15
+    assert families.NULLS["declared learning-rate drops"](1000, 0).declared == [400, 750]
+
+
+def test_baselines_alarm_on_a_jump_and_start_again(scripts):
+    baselines, families = scripts("baselines"), scripts("families")
+    detection = scripts("detection")
+    values = np.where(np.arange(600) < 400, np.tile([0.0, 1.0], 300), 50.0)
+    for name, make in baselines.available().items():
+        alarms = detection.alarms_of(make, families.Series(values))
+        assert alarms, name
+        assert 400 <= alarms[0] < 440, name
+
+
+def test_the_fusion_benchmark_prints_both_rules_and_the_average_is_no_later(scripts, capsys, tmp_path):
+    out = scripts("fusion").main(["--quick", "--json", str(tmp_path / "f.json")])
+    text = capsys.readouterr().out
+    assert len(re.findall(r"^\| (?:in)?dependent \| (?:average|union) \|", text, re.M)) == 4
+    assert len(re.findall(r"^\| [139] \| (?:in)?dependent \|", text, re.M)) == 6
+    nine = [row["median"] for row in out["delay"] if row.get("changed") == 9]
+    assert all(average <= union + 1 for average, union, _ in nine)
+    assert json.loads((tmp_path / "f.json").read_text())["arl"] == 10_000
