@@ -183,7 +183,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         for name in args.models:
             for every in (10, 1):
-                row = paired(name, every, args.pairs, 100 if name == "demo" else 10, Path(directory))
+                row = paired(name, every, args.pairs, 300 if name == "demo" else 20, Path(directory))
                 rows.append(row)
                 print(
                     f"{name:8s} {every:8d} {row['milliseconds']:9.2f} {row['ratio']:7.3f}   "

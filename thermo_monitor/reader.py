@@ -38,6 +38,9 @@ _ABSENT: dict[str | None, tuple[str, str]] = {
 }
 
 
+_RARELY = 5  # full measurements from one look at the detection itself to the next: it costs as much as all the rest
+
+
 class Reader:
     """Turns arrivals into readings and events and hands them on.
 
@@ -75,6 +78,7 @@ class Reader:
         self.events: list[Event] = []
         self.latest: dict[str, float] = {}
         self.ticks = 0
+        self._full = 0
 
     def read(self, arrival: Arrival) -> None:
         """One measured step."""
@@ -87,6 +91,9 @@ class Reader:
         # What was not measured (no attention, say) is no news of the run; what was, and is no number, is.
         news = [r for r in readings if math.isfinite(r.value) or r.reason == "non_finite"]
         found: list[Event] = self._guard.run("detector", self.detector.update, news) or []
+        self._full += full
+        if full and self._full % _RARELY == 1:
+            own += self._guard.run("detector", self.detector.readings, arrival.step) or []
         self.latest.update({r.quantity: r.value for r in readings if r.layer is None and r.head is None})
         self.ticks += 1
         frames = [Frame(arrival.step, m.quantity, m.values, m.layers) for m in measured.maps]
