@@ -26,13 +26,14 @@ _REPRESENTATION = (
 _OUTPUT = ("out/predictive_entropy", "out/output_specific_heat", "out/calibration_gap", "loss/loss_variance")
 
 
+def _cheap() -> list[Probe]:
+    return [LossProbe(), GradientProbe(), WeightProbe(), UpdateProbe()]
+
+
 def default() -> list[Probe]:
     """What a transformer needs, at a cost that nobody notices."""
     return [
-        LossProbe(),
-        GradientProbe(),
-        WeightProbe(),
-        UpdateProbe(),
+        *_cheap(),
         AttentionProbe(),
         OutputProbe(),
         RepresentationProbe(),
@@ -42,10 +43,7 @@ def default() -> list[Probe]:
 def grokking() -> list[Probe]:
     """``default()`` for a task with one answer: representations are read where the answer is given."""
     return [
-        LossProbe(),
-        GradientProbe(),
-        WeightProbe(),
-        UpdateProbe(),
+        *_cheap(),
         AttentionProbe(),
         OutputProbe(),
         RepresentationProbe(positions="last"),
@@ -55,10 +53,7 @@ def grokking() -> list[Probe]:
 def llm() -> list[Probe]:
     """``default()`` with larger samples, for long sequences and large vocabularies."""
     return [
-        LossProbe(),
-        GradientProbe(),
-        WeightProbe(),
-        UpdateProbe(),
+        *_cheap(),
         AttentionProbe(rows=128),
         OutputProbe(tokens=512, quantities=_OUTPUT),
         RepresentationProbe(tokens=512),
@@ -68,10 +63,7 @@ def llm() -> list[Probe]:
 def study() -> list[Probe]:
     """Every quantity that the probes can give."""
     return [
-        LossProbe(),
-        GradientProbe(),
-        WeightProbe(),
-        UpdateProbe(),
+        *_cheap(),
         AttentionProbe(quantities=ALL_QUANTITIES),
         OutputProbe(quantities=_OUTPUT),
         RepresentationProbe(quantities=_REPRESENTATION),
