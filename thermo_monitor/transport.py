@@ -39,7 +39,7 @@ class _Flight:
     step: int
     label: Any
     shapes: list[torch.Size]
-    host: Tensor
+    host: Tensor | list[Tensor]  # packed, or as they were sent where they are on the host already
     landed: Any  # torch.cuda.Event, or None where the copy is complete
 
 
@@ -59,7 +59,12 @@ class Transport:
         """Start the copy of one tick."""
         shapes = [t.shape for t in tensors]
         if not tensors:
-            self._flying.append(_Flight(step, label, shapes, torch.empty(0, dtype=torch.float64), None))
+            self._flying.append(_Flight(step, label, shapes, [], None))
+            return
+        if all(t.device.type == "cpu" for t in tensors):  # there already, and need no packing
+            self.bytes += sum(8 * t.numel() for t in tensors)
+            copies = [t.detach().to(torch.float64, copy=True) for t in tensors]
+            self._flying.append(_Flight(step, label, shapes, copies, None))
             return
         with torch.no_grad():
             device = tensors[0].device
@@ -93,6 +98,8 @@ class Transport:
 
 
 def _unpack(flight: _Flight) -> Arrival:
+    if isinstance(flight.host, list):
+        return Arrival(flight.step, flight.label, [t.numpy() for t in flight.host])
     flat = flight.host.numpy().astype(np.float64, copy=False)
     arrays, at = [], 0
     for shape in flight.shapes:

@@ -38,7 +38,7 @@ class AttentionProbe:
     """
 
     rows: int = 64
-    sequences: int = 256
+    sequences: int = 128
     sampling: Literal["even", "random"] = "even"
     quantities: tuple[str, ...] = (
         "attn/specific_heat",

@@ -79,7 +79,10 @@ class Listener(ABC):
 
     @abstractmethod
     def collect(self) -> tuple[Any, list[Tensor]]:
-        """What was measured in this step, as device tensors, and the host-side facts to read them by; then forget."""
+        """What was measured in this step, and the host-side facts to read it by; then forget.
+
+        Tensors of its own, which nothing changes afterwards: they may be read some steps later.
+        """
 
     @abstractmethod
     def read(self, step: int, label: Any, arrays: Sequence[Array]) -> Measured:
