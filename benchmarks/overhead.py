@@ -17,6 +17,7 @@ import tempfile
 import time
 import timeit
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -130,6 +131,42 @@ def paired(name: str, every: int, pairs: int, steps: int, directory: Path) -> di
     }
 
 
+def alternating(name: str, every: int, blocks: int, directory: Path) -> dict[str, Any]:
+    """Ratios of blocks of ten steps, with and without a monitor in turn, in a loop without Lightning.
+
+    The blocks are so short that a machine shared with others is as fast in one as in its neighbour.
+    """
+    nets = {on: Module(name) for on in (True, False)}
+    optimizers = {on: net.configure_optimizers() for on, net in nets.items()}
+    seconds: dict[bool, list[float]] = {True: [], False: []}
+    with Monitor(nets[True], optimizers[True], log_dir=directory / f"{time.monotonic_ns()}", every=every) as monitor:
+        for block in range(blocks + 2):  # the first two warm up
+            for on in (True, False) if block % 2 else (False, True):
+                started = time.perf_counter()
+                for step in range(10 * block, 10 * block + 10):
+                    with monitor.step(step) if on else nullcontext():
+                        loss = nets[on].training_step(None, 0)
+                        loss.backward()
+                        if on:
+                            monitor.loss(loss)
+                            monitor.gradients()
+                        optimizers[on].step()
+                        optimizers[on].zero_grad()
+                seconds[on].append(time.perf_counter() - started)
+    ratios = np.array(seconds[True][2:]) / np.array(seconds[False][2:])
+    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+    return {
+        "model": name,
+        "every": every,
+        "blocks": blocks,
+        "milliseconds": 1e2 * float(np.median(seconds[False])),
+        "ratio": float(middle),
+        "low": float(low),
+        "high": float(high),
+        "ratio_of_sums": sum(seconds[True][2:]) / sum(seconds[False][2:]),
+    }
+
+
 def idle() -> dict[str, float]:
     """Microseconds of a step that is not scheduled, in our own calls and for each hook that stays installed."""
     model, number = Transformer(), 20_000
@@ -190,6 +227,15 @@ def main() -> None:
                     f"{row['low']:.3f} to {row['high']:.3f}",
                     flush=True,
                 )
+        print("\nin turn, blocks of ten steps, without Lightning:")
+        for name in args.models:
+            row = alternating(name, 10, 60 if name == "demo" else 6, Path(directory))
+            rows.append(row)
+            print(
+                f"{name:8s} {10:8d} {row['milliseconds']:9.2f} {row['ratio']:7.3f}   "
+                f"{row['low']:.3f} to {row['high']:.3f}",
+                flush=True,
+            )
     costs = idle()
     print(f"\nskipped step: {costs['skipped_step_us']:.2f} us in our calls")
     print(f"installed hooks, idle: {costs['hooks']:.0f}, {costs['hook_us']:.2f} us each at most,")
