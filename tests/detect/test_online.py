@@ -50,6 +50,35 @@ def test_a_gradual_shift_is_completed_once_its_level_has_settled():
     assert event.details["width"] > 10
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_wide_sigmoid_in_little_noise_is_announced_by_its_foot_and_only_once(seed):
+    detector, announced, completed = OnlineDetector(), [], []
+    state = detector.init()
+    for step, value in enumerate(noise(5000, seed) + 200.0 * sigmoid(5000, 2500, 1000)):
+        state, decision = detector.update(state, value, step)
+        announced += [decision.event] if decision.event and decision.event.kind in ("shift", "variance") else []
+        completed += [decision.completed] if decision.completed else []
+    (event,) = announced
+    assert event.step < 2500 - 700  # the level has moved by a deviation at 2500 - 900
+    foot, whole = completed
+    assert foot.details["after"] < 20.0
+    assert "grown" not in foot.details
+    assert whole.details["grown"]
+    assert whole.onset == event.onset
+    assert whole.details["after"] > 180.0
+    assert abs(whole.details["width"] - 1000) < 200
+
+
+def test_a_second_shift_of_the_same_size_is_a_second_shift():
+    _, events = run(OnlineDetector(), noise(N, 5) + 4.0 * sigmoid(N, 700, 30) + 4.0 * sigmoid(N, 1000, 30))
+    assert [e.kind for e in events] == ["shift", "shift"]
+
+
+def test_a_level_that_is_still_bending_when_it_is_learned_is_not_taken_for_noise():
+    _, events = run(OnlineDetector(), noise(2500, 0) + 200.0 * sigmoid(2500, 900, 200))
+    assert [e.kind for e in events] == ["shift"]
+
+
 def test_a_spike_that_comes_back_is_an_excursion():
     _, events = run(OnlineDetector(), noise(N, 3, phi=0.5) + 30.0 * spike(N, 800, 6.0))
     assert shape(events)[0][0] == "excursion"

@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thermo_monitor.detect import baseline, focus, follow, watch
-from thermo_monitor.detect.report import Decision, Settings, State, decide, followed
-from thermo_monitor.records import Kind
+from thermo_monitor.detect.report import Decision, State, decide, followed
+from thermo_monitor.detect.settings import Settings
+from thermo_monitor.records import Event, Kind
 from thermo_monitor.streaming import autoregression, trend
 
 WIDE = 10  # waits after which a change that has not settled is a drift
 ENDLESS = 30  # waits after which it is not followed any longer
+FOOT = 0.1  # share of its way up to which a change may have been announced already, its foot taken for the whole
 BEFORE = 30  # readings whose median is the level before the onset
 
 
@@ -45,8 +47,8 @@ def known(state: State) -> tuple[float, float]:
 def dated(state: State, step: int) -> tuple[int, int, int, int]:
     """The strongest of the four statistics, and the onset that it suggests with its interval."""
     stat = state["stat"]
-    logs = stat["logs"]
-    strongest = max(range(4), key=lambda i: max(logs[i]))
+    terms = stat["terms"]
+    strongest = max(range(4), key=lambda i: max(terms[i]))
     sums = (stat["sums"][0], -stat["sums"][1], stat["sums"][2], -stat["sums"][2])
     found = focus.date(stat["starts"][strongest], stat["count"], sums[strongest])
     return (strongest, found.onset, found.low, found.high) if found else (strongest, step, step, step)
@@ -133,13 +135,21 @@ def go_on(state: State, settings: Settings, x: float, step: int) -> Decision:
     if announced is not None:
         width = follow.width(track, verdict.after)
         completed = followed(state, settings, "shift", announced["step"], verdict, width)
+        state["shift"] = [track["onset"], track["low"], track["before"], verdict.after]
         rebase(state, settings, latest(state), known(state))
         return decide(state, settings, None, completed)
-    event = None
-    if verdict.kind != "none":
+    event: Event | None = None
+    grown: Event | None = None
+    if verdict.kind == "shift" and _has_grown(state, track, verdict):
+        track["onset"], track["low"], track["before"], _ = state["shift"]
+        track["facts"] = {**track.get("facts", {}), "grown": True}
+        grown = followed(state, settings, "shift", step, verdict, follow.width(track, verdict.after))
+    elif verdict.kind != "none":
         kind: Kind = verdict.kind
         event = followed(state, settings, kind, step, verdict, verdict.width)
     if verdict.kind in ("shift", "variance"):
+        if verdict.kind == "shift":
+            state["shift"] = [track["onset"], track["low"], track["before"], verdict.after]
         rebase(state, settings, latest(state), known(state))
         state["spike"] = None
     else:
@@ -147,7 +157,20 @@ def go_on(state: State, settings: Settings, x: float, step: int) -> Decision:
         trend.skip(base["line"], state["stat"]["frozen"][0])
         state["stat"] = baseline.fresh_statistics()
         state["mode"], state["follow"] = "watch", None
-    return decide(state, settings, event)
+    return decide(state, settings, event, grown)
+
+
+def _has_grown(state: State, track: follow.Follow, verdict: follow.Verdict) -> bool:
+    """Whether the shift announced last was only the foot of this one: small beside it, and no further than its width.
+
+    A wide sigmoid in little noise stands out long before it is under way, and lies nearly still for a while after.
+    """
+    if state["shift"] is None:
+        return False
+    onset, _, before, after = state["shift"]
+    way, first, steps = verdict.after - before, after - before, track["steps"]
+    pace = (steps[-1] - steps[0]) / max((len(steps) - 1) * track["size"], 1)  # steps from reading to reading
+    return 0.0 < first / way <= FOOT and track["onset"] - onset <= verdict.width * pace if way else False
 
 
 def latest(state: State) -> NDArray[np.float64]:

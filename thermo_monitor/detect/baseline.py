@@ -25,7 +25,7 @@ SHORTEST = 100.0  # the line never remembers less, or it would follow a change b
 SHARE = 1.0 / 3.0  # of the readings so far that the line remembers: a decay is as smooth as it is old
 CAUTION = 1.5  # standard errors of the learned level that the dead band makes room for
 ROUNDING = 1e-9  # smallest relative size of anything that is not rounding
-LOG_LOW_FACTOR = math.exp(-3.0)
+QUIETEST = math.exp(-3.0)
 Baseline = dict[str, Any]
 
 
@@ -53,6 +53,9 @@ def estimate(
     slope = float(np.dot(time, values) / np.dot(time, time))
     line = float(values.mean()) + slope * time
     r = values - line
+    if known is not None:  # a level learned anew is still bending towards where it will stay, and a bend is no noise
+        bend = time * time - float(np.mean(time * time))
+        r = r - float(np.dot(bend, r) / np.dot(bend, bend)) * bend
     phi_raw, n_phi = known if known is not None else (autoregression.lag_one(r), float(n))
     phi = autoregression.cautious(phi_raw, n_phi)
     u = r[1:] - phi * r[:-1]
@@ -69,8 +72,7 @@ def estimate(
     for i, x in enumerate(np.clip(values, line - 4.0 * spread, line + 4.0 * spread).tolist()):
         trend.update(fitted, x, max(SHORTEST, SHARE * (i + 1)))
     z = np.clip(u / sigma, -CLIP, CLIP)
-    log_low, log_high = log_bounds(sigma, minimum_effect)
-    w = np.clip(2.0 * np.log(np.maximum(np.abs(u), math.exp(0.5 * log_low))), log_low, log_high)
+    w = 2.0 * np.log(np.clip(np.abs(u), *bounds(sigma, minimum_effect)))
     return {
         "n": float(n),
         "line": fitted,
@@ -99,15 +101,14 @@ def noise_of(raw: float, rough: float, phi: float, minimum_effect: float) -> flo
     return raw if minimum_effect == 0.0 else min(raw, 1.1 * rough * math.sqrt((1.0 + phi) / (2.0 * (3.0 - phi))))
 
 
-def log_bounds(sigma: float, minimum_effect: float) -> tuple[float, float]:
-    """Bounds of ``log u^2`` in the test of the spread, in units of the readings.
+def bounds(sigma: float, minimum_effect: float) -> tuple[float, float]:
+    """Bounds of the size of an innovation in the test of the spread, in units of the readings.
 
     An exact repeat is not infinitely quiet, and innovations below half the minimum effect are all alike.
     """
-    return (
-        2.0 * math.log(max(LOG_LOW_FACTOR * sigma, 0.5 * minimum_effect)),
-        2.0 * math.log(10.0 * max(sigma, 0.5 * minimum_effect)),
-    )
+    least = 0.5 * minimum_effect
+    low = QUIETEST * sigma
+    return (low if low > least else least), 10.0 * (sigma if sigma > least else least)
 
 
 def noise_share(base: Baseline) -> float:
@@ -141,7 +142,7 @@ def long_run(base: Baseline) -> tuple[float, float]:
 def fresh_statistics() -> dict[str, Any]:
     """Statistics and lists of start times that have seen nothing, and the residuals before them."""
     return {
-        "logs": [eprocess.init() for _ in range(4)],  # level up, level down, variance up, variance down
+        "terms": [eprocess.init() for _ in range(4)],  # level up, level down, variance up, variance down
         "starts": [[] for _ in range(4)],
         "sums": [0.0, 0.0, 0.0],  # z of the upper and lower edge, w
         "count": 0,

@@ -20,48 +20,61 @@ import math
 
 SHIFTS = (0.12, 0.25, 0.5, 1.0)  # in standard deviations of the innovations
 NOTHING = -1e300  # logarithm of zero, as JSON has no infinity
+MOST = 1e300  # evidence beyond is only "overwhelming"
 
-_exp, _log1p = math.exp, math.log1p
+_exp = math.exp
 
 
 def init() -> list[float]:
-    """Logarithms of the components, one for each shift, that have seen nothing."""
-    return [NOTHING] * len(SHIFTS)
+    """Components, ``SR`` for each of ``SHIFTS``, that have seen nothing."""
+    return [0.0] * len(SHIFTS)
 
 
-def update(logs: list[float], excess: float, proxy: float) -> None:
-    """One more innovation, in place.
+def penalties(proxy: float) -> tuple[float, float, float, float]:
+    """``exp(-v lam^2 / 2)`` for each of ``SHIFTS``, v being the variance proxy.
+
+    Example:
+        >>> [round(-2.0 * math.log(factor), 6) for factor in penalties(1.0)]
+        [0.0144, 0.0625, 0.25, 1.0]
+    """
+    quarter = _exp(-0.03125 * proxy)
+    half = quarter * quarter * quarter * quarter
+    half_squared = half * half
+    return _exp(-0.0072 * proxy), quarter, half, half_squared * half_squared
+
+
+def update(terms: list[float], excess: float, factors: tuple[float, float, float, float]) -> float:
+    """One more innovation, in place: ``SR = (1 + SR) exp(lam x) exp(-v lam^2 / 2)``.
+
+    The last three shifts are a quarter, a half and one, so that one exponential and its powers serve them all.
 
     Args:
-        logs: state, ``log SR`` for each of ``SHIFTS``.
-        excess: ``z - d`` for an upward shift, ``-z - d`` for a downward one.
-        proxy: variance proxy ``v``.
+        terms: state, ``SR`` for each of ``SHIFTS``.
+        excess: x, which is ``z - d`` for an upward shift and ``-z - d`` for a downward one.
+        factors: from :func:`penalties`.
+
+    Returns:
+        The sum of the components.
 
     Example:
         With no dead band and every innovation equal to its mean, the recurrence is a geometric sum.
 
-        >>> logs = init()
+        >>> terms = init()
         >>> for _ in range(3):
-        ...     update(logs, 0.5 * SHIFTS[3], 1.0)  # log e = 0 for the last component
-        >>> round(math.exp(logs[3]), 9)
+        ...     total = update(terms, 0.5 * SHIFTS[3], penalties(1.0))  # the last factor is one
+        >>> round(terms[3], 9)
         3.0
     """
-    half = 0.5 * proxy
-    for j, lam in enumerate(SHIFTS):
-        old = logs[j]
-        logs[j] = (_log1p(_exp(old)) if old < 30.0 else old) + lam * (excess - half * lam)
-
-
-def total(*groups: list[float]) -> float:
-    """Logarithm of the sum of all components of all groups.
-
-    Example:
-        >>> round(math.exp(total([0.0, 0.0], [math.log(3.0)])), 9)
-        5.0
-    """
-    top = max(map(max, groups))
-    if top <= -700.0:
-        return NOTHING
-    if top < 700.0:
-        return math.log(sum([sum(map(_exp, group)) for group in groups]))
-    return top + math.log(sum(_exp(value - top) for group in groups for value in group))
+    quarter = _exp(0.25 * excess)
+    half = quarter * quarter
+    a, b, c, d = factors
+    terms[0] = first = (1.0 + terms[0]) * _exp(0.12 * excess) * a
+    terms[1] = second = (1.0 + terms[1]) * quarter * b
+    terms[2] = third = (1.0 + terms[2]) * half * c
+    terms[3] = fourth = (1.0 + terms[3]) * half * half * d
+    total = first + second + third + fourth
+    if total > MOST:
+        for j, value in enumerate(terms):
+            terms[j] = value if value < MOST else MOST
+        total = sum(terms)
+    return total

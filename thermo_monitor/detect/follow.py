@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from thermo_monitor.detect.baseline import Baseline, log_bounds, long_run
+from thermo_monitor.detect.baseline import Baseline, bounds, long_run
 from thermo_monitor.detect.watch import expected
 from thermo_monitor.streaming import scale
 
@@ -79,9 +79,8 @@ def read(state: dict[str, Any], follow: Follow, x: float, step: int, minimum_eff
     residual = x - 0.5 * (low + high)
     last = follow["last"]
     if last is not None:
-        size = abs(residual - base["phi"] * last)
-        log_low, log_high = log_bounds(base["sigma"], minimum_effect)
-        follow["logs"].append(min(max(2.0 * math.log(size), log_low), log_high) if size > 0.0 else log_low)
+        low, high = bounds(base["sigma"], minimum_effect)
+        follow["logs"].append(2.0 * math.log(min(max(abs(residual - base["phi"] * last), low), high)))
         del follow["logs"][: -max(wait // 2, 10)]
     follow["last"] = residual
 

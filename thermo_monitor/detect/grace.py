@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thermo_monitor.detect import alarm, baseline, watch
-from thermo_monitor.detect.report import Decision, Settings, State, decide, event, raw
+from thermo_monitor.detect.report import Decision, State, decide, event, raw
+from thermo_monitor.detect.settings import Settings
 from thermo_monitor.records import Event
 
 
@@ -26,7 +27,7 @@ def begin(state: State, settings: Settings, step: int, reason: str) -> None:
         state["grace"] = {"low": low, "high": high, "step": step}
         state["stat"]["frozen"] = state["stat"]["frozen"] or alarm.frozen(state)
     state["grace"]["left"] = max(settings.burn_in // 2, 10)
-    state["mode"], state["follow"], state["open"] = "grace", None, None
+    state["mode"], state["follow"], state["open"], state["shift"] = "grace", None, None, None
     state["values"], state["steps"] = [], []
 
 

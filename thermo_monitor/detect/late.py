@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from thermo_monitor.detect.follow import begin, width
 from thermo_monitor.detect.offline import segment
-from thermo_monitor.detect.report import Settings, State, event
+from thermo_monitor.detect.report import State, event
+from thermo_monitor.detect.settings import Settings
 from thermo_monitor.records import Direction, Event
 
 KEPT = 200  # readings of the burn-in that stay in the state; of a longer one, block means

@@ -7,14 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
-from thermo_monitor.detect import alarm, baseline, grace, late, watch
+from thermo_monitor.detect import alarm, burn_in, grace, late, watch
 from thermo_monitor.detect.report import Decision as Decision
-from thermo_monitor.detect.report import Settings, State, decide, event
+from thermo_monitor.detect.report import State, decide, event
+from thermo_monitor.detect.settings import Settings, resolve
 from thermo_monitor.records import Event
-
-_HUGE = 1e100  # in units of the burn-in; beyond, a reading is only "enormous"
 
 
 @dataclass(frozen=True)
@@ -69,6 +66,7 @@ class OnlineDetector:
         ValueError: if an option is out of its range.
 
     Example:
+        >>> import numpy as np
         >>> noise = np.random.default_rng(0).standard_normal(1000)
         >>> detector = OnlineDetector(arl=10_000)
         >>> state = detector.init()
@@ -89,27 +87,8 @@ class OnlineDetector:
 
     def __post_init__(self) -> None:
         """Check the options."""
-        if not 1 < self.arl < math.inf:
-            raise ValueError(f"arl is a finite number of readings above 1, such as 10_000; got {self.arl!r}")
-        if not 0 <= self.minimum_effect < math.inf:
-            raise ValueError(
-                f"minimum_effect is a finite size in units of the readings, 0 or larger; got {self.minimum_effect!r}"
-            )
-        for name, value, least in (
-            ("burn_in", self.burn_in, 10),
-            ("persistence", self.persistence, 4),
-            ("patience", self.patience, 2),
-        ):
-            optional = name != "burn_in" and value is None
-            if not optional and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-                raise ValueError(f"{name} is a whole number of readings, {least} or more; got {value!r}")
-        wait = min(max(20, int(0.6 * self.burn_in)), 120) if self.persistence is None else self.persistence
-        patience = max(10, self.burn_in // 4) if self.patience is None else self.patience
-        threshold = math.log(self.arl)
-        # With a minimum effect the evidence grows slowly, and the trend must not have eaten the change by then.
-        freeze = (0.5 if self.minimum_effect == 0 else 0.3) * threshold
-        settings = Settings(float(self.minimum_effect), self.burn_in, wait, patience, threshold, freeze)
-        object.__setattr__(self, "_settings", settings)
+        options = (self.arl, self.minimum_effect, self.burn_in, self.persistence, self.patience)
+        object.__setattr__(self, "_settings", resolve(*options))
 
     def init(self) -> State:
         """The state that has seen nothing: a dict that JSON holds without loss."""
@@ -132,6 +111,7 @@ class OnlineDetector:
             "grace": None,
             "declared": [],
             "spike": None,
+            "shift": None,  # onset, earliest onset, level before and after of the last one
             "queue": [],
         }
 
@@ -161,11 +141,11 @@ class OnlineDetector:
         gap, state["gap"] = state["gap"], 0
         mode = state["mode"]
         if mode == "burn_in":
-            return state, self._burn(state, value, step)
+            return state, burn_in.go_on(state, settings, value, step, self.announce_late)
 
         x = (value - state["zero"]) / state["unit"]
-        if not -_HUGE < x < _HUGE:
-            x = math.copysign(_HUGE, x)
+        if not -burn_in.HUGE < x < burn_in.HUGE:
+            x = math.copysign(burn_in.HUGE, x)
         values, steps = state["values"], state["steps"]
         values.append(x)
         steps.append(step)
@@ -260,24 +240,3 @@ class OnlineDetector:
             self._settings,
             event(state, self._settings, "divergence", step, (first, first, first), "none", evidence, details),
         )
-
-    def _burn(self, state: State, value: float, step: int) -> Decision:
-        values, steps = state["values"], state["steps"]
-        values.append(value)
-        steps.append(step)
-        if len(values) >= self.burn_in:
-            zero = float(np.median(values))
-            size = max(
-                max(abs(0.5 * v - 0.5 * zero) for v in values), self.minimum_effect, baseline.ROUNDING * abs(zero)
-            )
-            # A power of two, so that dividing by it is exact and a rescaled series gives the same decisions.
-            unit = 2.0 ** min(math.floor(math.log2(size)), 1000) if size > 0.0 else 1.0
-            state["zero"], state["unit"], state["origin"] = zero, unit, zero / unit
-            state["values"] = [min(max((v - zero) / unit, -_HUGE), _HUGE) for v in values]
-            state["opening"] = late.opening(state["values"], steps)
-            alarm.rebase(state, self._settings, np.array(state["values"]), None)
-            for entry in state["declared"]:
-                entry[1] = step if entry[1] is None else entry[1]
-            if self.announce_late:
-                state["queue"] = [found.to_json() for found in self.late(state)]
-        return decide(state, self._settings)

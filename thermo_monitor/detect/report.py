@@ -8,30 +8,10 @@ from typing import Any
 
 from thermo_monitor.detect.eprocess import NOTHING
 from thermo_monitor.detect.follow import Verdict, departure
+from thermo_monitor.detect.settings import Settings
 from thermo_monitor.records import Direction, Event, Kind, Phase
 
 State = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What the stages of the detector need to know of its options.
-
-    Attributes:
-        minimum_effect: smallest change of level worth an event.
-        burn_in: readings from which the baseline is learned.
-        wait: readings that a sharp change must persist.
-        patience: non-finite readings in a row that make a divergence.
-        threshold: logarithm of the alarm threshold.
-        freeze: logarithm of the statistic above which the baseline learns no more.
-    """
-
-    minimum_effect: float
-    burn_in: int
-    wait: int
-    patience: int
-    threshold: float
-    freeze: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +23,8 @@ class Decision:
         threshold: natural logarithm of the alarm threshold.
         event: the change that this reading confirmed, or None.
         completed: an event that was announced while its change was under way, once more, now that the level has
-            settled: its details have ``after`` and ``width``. Not a second change.
+            settled: its details have ``after`` and ``width``. Not a second change. ``grown`` in its details says that
+            what was announced was only the foot of it.
     """
 
     statistic: float

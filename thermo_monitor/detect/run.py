@@ -83,6 +83,8 @@ class RunDetector:
             self._states[key] = state
             found += rules.update(self._rules, reading, value)
             found += self._kept(key, decision.event)
+            if decision.completed is not None and "grown" in decision.completed.details:
+                found += self._kept(key, decision.completed)
             if learning and state["mode"] != "burn_in":
                 found += self._late(key, reading.step)
         return self._typed(found + self._alarms(latest))

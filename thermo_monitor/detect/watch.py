@@ -13,9 +13,9 @@ from thermo_monitor.detect.baseline import (
     SHARE,
     SHORTEST,
     TREND_MEMORY,
+    bounds,
     dead_band,
     floored,
-    log_bounds,
     noise_of,
     noise_share,
     variance_proxy,
@@ -24,7 +24,8 @@ from thermo_monitor.streaming import autoregression, scale, trend
 
 SHARP = 6.0  # an innovation beyond this many standard deviations may be a spike, so its alarm waits
 SHARP_FOR = 30
-COMPONENTS = math.log(4.0 * len(eprocess.SHIFTS))  # the statistic is their mean
+COMPONENTS = 4.0 * len(eprocess.SHIFTS)  # the statistic is their mean
+LOUDER, QUIETER = eprocess.penalties(1.1), eprocess.penalties(1.3)  # log squares are skewed
 
 
 def expected(state: dict[str, Any]) -> tuple[float, float, float, float]:
@@ -56,7 +57,7 @@ def read(state: dict[str, Any], x: float, step: int, missing: int, half: float, 
         let_pass(state, missing)
     frozen = stat["frozen"]
     if frozen is None:
-        level, ahead, slope, weight = trend.value(base["line"])
+        level, ahead, slope, weight = trend.band(base["line"])
     else:
         _, level, ahead, slope, weight = frozen
     if level < ahead:
@@ -80,34 +81,30 @@ def read(state: dict[str, Any], x: float, step: int, missing: int, half: float, 
     z_down = (CLIP if down > CLIP else -CLIP if down < -CLIP else down) - centre
     u = 0.5 * (up + down)
     square = u * u
-    log_low, log_high = log_bounds(sigma, minimum_effect)
+    least, most = bounds(sigma, minimum_effect)
     size = abs(u) * sigma
-    log_square = 2.0 * math.log(size) if size > 0.0 else log_low
-    log_square = log_low if log_square < log_low else log_high if log_square > log_high else log_square
+    log_square = 2.0 * math.log(least if size < least else most if size > most else size)
     log_var = base["log_var"]
     w = (log_square - base["log_mean"]) / math.sqrt(log_var)
     w = CLIP if w > CLIP else -CLIP if w < -CLIP else w
 
     band = dead_band(base, share, minimum_effect, weight)
-    proxy = variance_proxy(base, share)
+    factors = eprocess.penalties(variance_proxy(base, share))
     quiet = CAUTION / math.sqrt(min(base["n"], MEMORY))
-    logs, starts, sums, count = stat["logs"], stat["starts"], stat["sums"], stat["count"]
-    focus.push(starts[0], count, sums[0], step)
-    focus.push(starts[1], count, -sums[1], step)
-    focus.push(starts[2], count, sums[2], step)
-    focus.push(starts[3], count, -sums[2], step)
-    sums[0] += z_up
-    sums[1] += z_down
-    sums[2] += w
+    starts, sums, count = stat["starts"], stat["sums"], stat["count"]
+    above, below, spread = sums
+    focus.push(starts[0], count, above, step)
+    focus.push(starts[1], count, -below, step)
+    focus.push(starts[2], count, spread, step)
+    focus.push(starts[3], count, -spread, step)
+    stat["sums"] = [above + z_up, below + z_down, spread + w]
     stat["count"] = count + 1
     if square > SHARP * SHARP:
         stat["sharp"] = count
-    eprocess.update(logs[0], z_up - band, proxy)
-    eprocess.update(logs[1], -z_down - band, proxy)
-    eprocess.update(logs[2], w - quiet, 1.1)
-    eprocess.update(logs[3], -w - quiet, 1.3)
-    log_sr = eprocess.total(*logs) - COMPONENTS
-    stat["log_sr"] = log_sr
+    rise, fall, louder, quieter = stat["terms"]
+    total = eprocess.update(rise, z_up - band, factors) + eprocess.update(fall, -z_down - band, factors)
+    total += eprocess.update(louder, w - quiet, LOUDER) + eprocess.update(quieter, -w - quiet, QUIETER)
+    log_sr = stat["log_sr"] = math.log(total / COMPONENTS)
 
     if log_sr > half:
         if frozen is None:

@@ -69,8 +69,13 @@ def value(state: Line) -> Band:
         >>> round(band.level, 6), round(band.ahead, 6), round(band.slope, 6), round(band.weight, 6)
         (14.0, 20.0, 2.0, 5.0)
     """
+    return Band(*band(state))
+
+
+def band(state: Line) -> tuple[float, float, float, float]:
+    """The fields of :func:`value` alone, for loops that cannot afford their names."""
     s0, s1, s2, y0, y1, q = state
     level = y0 / s0
     spread = s2 - s1 * s1 / s0
     slope = (y1 - s1 * level) / spread if spread > 1e-9 * s2 else 0.0
-    return Band(level, level + slope * (1.0 - s1 / s0), slope, s0 * s0 / q)
+    return level, level + slope * (1.0 - s1 / s0), slope, s0 * s0 / q
