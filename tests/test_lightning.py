@@ -179,3 +179,19 @@ def test_frozen_layers_that_thaw_are_measured_from_then_on(tmp_path):
     assert norms[3] > norms[2] * 1.1
     whole = torch.nn.utils.get_total_norm(module.parameters()).item()
     assert norms[-1] == pytest.approx(whole, rel=1e-3)
+
+
+def test_held_out_metrics_reach_the_monitor_once_for_each_evaluation(tmp_path):
+    class Logging(Module):
+        def validation_step(self, tokens, index):
+            self.log("val_loss", cross_entropy(self.model(tokens), tokens))
+            self.log("other", 1.0)
+
+    sink = MemorySink()
+    callback = ThermoMonitor(every=1, sinks=[sink], strict=True)
+    run = trainer(tmp_path, callback, max_steps=6, val_check_interval=2, num_sanity_val_steps=2)
+    fit(run, Logging(), loader(6), val_dataloaders=loader(2))
+    steps, values = sink.series("val/loss")
+    assert steps.tolist() == [1, 3, 5]
+    assert values[-1] == pytest.approx(float(run.callback_metrics["val_loss"]), rel=1e-6)
+    assert {r.quantity for r in sink.readings if r.quantity.startswith("val/")} == {"val/loss"}

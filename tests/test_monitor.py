@@ -192,3 +192,34 @@ def test_events_reach_everybody_in_order(spoken):
         == [e.kind for e in monitor.events]
         == ["shift", "drift"]
     )
+
+
+def test_a_held_out_metric_is_read_once_for_each_evaluation_and_without_waiting(spoken):
+    model, sink = build(), MemorySink()
+    with Monitor(model, every=1, sinks=[sink], strict=True) as monitor:
+        for step in range(4):
+            with monitor.step(step):
+                monitor.loss(1.0)
+            if step % 2:
+                monitor.validation("val_accuracy", torch.tensor(0.1 * step))
+                monitor.validation("quality", 0.5, step=step, better="higher")
+                assert not any(r.step == step for r in sink.readings)  # not before the next arrival
+    steps, values = sink.series("val/accuracy")
+    assert steps.tolist() == [1, 3]
+    np.testing.assert_allclose(values, [0.1, 0.3], rtol=1e-6)
+    assert sink.series("val/quality")[0].tolist() == [1, 3]
+    state = monitor.state_dict()["detector"]
+    assert state["held_out"]["better"] == {"val/quality": "higher"}
+    assert "val/accuracy" not in state["states"]
+    monitor.validation("val_accuracy", 0.9)  # closed: nothing happens
+
+
+def test_a_held_out_metric_that_makes_no_sense_stops_no_training(spoken):
+    with Monitor(build(), every=1, sinks=[sink := MemorySink()]) as monitor:
+        with monitor.step(0):
+            monitor.loss(1.0)
+        monitor.validation("accuracy", 0.5, better="upwards")
+        monitor.validation("accuracy", 0.5)
+    assert list(monitor.guard.disabled) == ["validation"]
+    assert len(sink.series("loss/train")[0]) == 1
+    assert "better is 'higher', 'lower' or None" in spoken[0]

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from thermo_monitor.detect.held_out import is_held_out
 from thermo_monitor.detect.online import OnlineDetector
 from thermo_monitor.guard import tell
 from thermo_monitor.monitor import Monitor
@@ -232,6 +233,14 @@ class ThermoMonitor(_Base):
         """Neither is a validation, which may come in the middle of an accumulated step."""
         if self.monitor is not None:
             self.monitor.pause()
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        """What was logged of held-out data under a name such as ``val_loss`` is passed on, once for each evaluation."""
+        if self.monitor is None or trainer.sanity_checking:
+            return
+        for name, value in trainer.callback_metrics.items():
+            if is_held_out(name):
+                self.monitor.validation(name, value, step=max(self._step - 1, 0))
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """The training is over."""

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from thermo_monitor import presets
 from thermo_monitor.delivery import Delivery
-from thermo_monitor.detect import interventions
+from thermo_monitor.detect import held_out, interventions
 from thermo_monitor.detect.online import OnlineDetector
 from thermo_monitor.detect.run import RunDetector
 from thermo_monitor.guard import Guard, tell
@@ -28,6 +28,7 @@ from thermo_monitor.meter import Meter
 from thermo_monitor.options import check_options, check_run, check_sinks
 from thermo_monitor.probes.base import Listener, Probe, Surroundings
 from thermo_monitor.probes.ear import Ear
+from thermo_monitor.probes.held_out import HeldOut
 from thermo_monitor.reader import Reader
 from thermo_monitor.records import Event
 from thermo_monitor.schedule import Schedule, resolve
@@ -119,7 +120,8 @@ class Monitor:
             self._remove()
             raise
         self._delivery = Delivery(self.sinks, on_event, self.guard)
-        listeners = {name: listener for name, (_, listener) in self._parts.items()}
+        listeners: dict[str, Listener] = {name: listener for name, (_, listener) in self._parts.items()}
+        listeners["validation"] = HeldOut()
         self._reader = Reader(listeners, detector, self._delivery, self.guard, self._meter, self._ear.explain)
         self._moments = {
             moment: {
@@ -279,6 +281,30 @@ class Monitor:
     def declare(self, reason: str) -> None:
         """Announce an intervention (a new learning rate, batch size, data): what it changes is no surprise."""
         self.guard.run("detector", self.detector.declare, max(self._step, 0), reason)
+
+    def validation(
+        self, name: str, value: Tensor | float, *, step: int | None = None, better: held_out.Better | None = None
+    ) -> None:
+        """Report a held-out metric, once for each evaluation: it confirms and labels what the readings show.
+
+        Nothing needs it. Where it is given, ``details["validation"]`` of an event says whether it agrees; a metric that
+        improves after the training set was fitted is a generalization, one that becomes worse meanwhile is overfitting.
+
+        Args:
+            name: such as ``val_loss`` or ``accuracy``; the reading is ``val/loss`` or ``val/accuracy``.
+            value: a loss, or a share of 1 or of 100. A tensor is not read here: no host synchronisation.
+            step: of the evaluation; the step measured last unless given.
+            better: ``higher`` or ``lower``, where the name does not say it as ``loss`` and ``accuracy`` do.
+        """
+        if not self._closed:
+            with self._meter:
+                self.guard.run("validation", self._validation, name, value, step, better)
+
+    def _validation(self, name: str, value: Tensor | float, step: int | None, better: held_out.Better | None) -> None:
+        key = held_out.key(name)
+        self.detector.metric(key, better)
+        step = max(self._step, 0) if step is None else operator.index(step)
+        self._transport.send(step, (False, {"validation": (key, 1)}), [_as_tensor(value)])
 
     def describe(self) -> str:
         """What is measured, how often, and how the model is heard."""

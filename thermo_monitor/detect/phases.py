@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
+from thermo_monitor.detect import held_out
+from thermo_monitor.detect.curve import Curve
 from thermo_monitor.records import Event, Phase
 
 MEMORIZED = 0.1  # share of its first level to which the training loss has fallen when the training set is fitted
@@ -20,62 +21,13 @@ _FALL = math.log(1.25)  # by which the gradient has to fall meanwhile, if it is 
 _SHRINK = 0.005  # logarithm by which the weight norm has to fall to be called shrinking
 
 
-@dataclass(slots=True)
-class Curve:
-    """The recent course of one reading, thinned so that it never grows: at most ``2 * keep`` points.
-
-    Attributes:
-        steps: rising.
-        values: finite, in the units that the detector sees (logarithms for quantities on a log scale).
-        stride: every how many readings one is kept.
-        seen: readings so far.
-    """
-
-    steps: list[int] = field(default_factory=list)
-    values: list[float] = field(default_factory=list)
-    stride: int = 1
-    seen: int = 0
-    keep: int = 256
-
-    def add(self, step: int, value: float) -> None:
-        """Add a reading; when full, every other point goes and the stride doubles."""
-        if self.seen % self.stride == 0:
-            self.steps.append(step)
-            self.values.append(value)
-            if len(self.steps) >= 2 * self.keep:
-                del self.steps[1::2], self.values[1::2]
-                self.stride *= 2
-        self.seen += 1
-
-    def between(self, low: int, high: int) -> list[float]:
-        """Values at steps low to high."""
-        return [v for s, v in zip(self.steps, self.values, strict=True) if low <= s <= high]
-
-    def at(self, step: int) -> float:
-        """The last value at or before a step; NaN before the first."""
-        found = math.nan
-        for s, v in zip(self.steps, self.values, strict=True):
-            if s > step:
-                break
-            found = v
-        return found
-
-    def to_state(self) -> dict[str, Any]:
-        """Plain JSON."""
-        return {"steps": self.steps, "values": self.values, "stride": self.stride, "seen": self.seen}
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> Curve:
-        """From :meth:`to_state`."""
-        return cls(list(state["steps"]), list(state["values"]), state["stride"], state["seen"])
-
-
 @dataclass(frozen=True, slots=True)
 class Context:
     """What the rules see beside the event."""
 
     curves: dict[str, Curve]
     events: Sequence[Event]
+    metrics: Sequence[held_out.Metric] = ()
 
     def rise(self, quantity: str, event: Event) -> float:
         """Change of a curve from before the onset to the confirmation; NaN when it was not read."""
@@ -84,6 +36,15 @@ class Context:
             return math.nan
         start = event.onset if event.onset_low is None else event.onset_low
         return curve.at(event.step) - curve.at(start)
+
+    def generalized_at_once(self, event: Event) -> bool:
+        """Whether held-out metrics went along while the training set was being fitted."""
+        return any(held_out.followed(metric, event, self.curves.get("loss/train")) for metric in self.metrics)
+
+    def became_worse(self, event: Event) -> bool:
+        """Whether held-out metrics became worse around the event and none became better."""
+        moves = [move for metric in self.metrics if (move := held_out.changed(metric, event)) is not None]
+        return bool(moves) and max(moves) < 1.0 and min(moves) <= -1.0
 
     @property
     def fitted_at(self) -> int | None:
@@ -106,8 +67,14 @@ def loss_thrown_up(event: Event, context: Context) -> bool:
     return False
 
 
-def _memorization(event: Event, context: Context) -> bool:
+def _held_out(event: Event, context: Context) -> bool:
     if event.details.get("milestone") == "memorization":
+        return context.generalized_at_once(event)
+    return event.details.get("held_out") == "improved"
+
+
+def _memorization(event: Event, context: Context) -> bool:
+    if event.details.get("milestone") == "memorization" or event.details.get("held_out") == "overfitting":
         return True
     # What began while the training set was being fitted is a part of that, unless it went wrong.
     return (
@@ -135,7 +102,7 @@ def _generalization(event: Event, context: Context) -> bool:
     # while the representations slide, a spike of the loss is building up.
     if event.kind not in ("shift", "drift") or _SIMPLER.get(event.quantity) != event.direction:
         return False
-    if context.fitted_at is None or event.details.get("slow"):
+    if context.fitted_at is None or event.details.get("slow") or context.became_worse(event):
         return False
     weights = context.rise("opt/weight_norm", event)
     force = context.rise("opt/gradient_norm", event)
@@ -147,7 +114,12 @@ def _reorganization(event: Event, context: Context) -> bool:
 
 
 RULES: tuple[tuple[Phase, str, Callable[[Event, Context], bool]], ...] = (
-    ("memorization", "the training loss fell to a tenth of where it began", _memorization),
+    ("generalization", "a held-out metric improved with the fit of the training set, or after it", _held_out),
+    (
+        "memorization",
+        "the training loss fell to a tenth of where it began, or held-out metrics became worse as it fell",
+        _memorization,
+    ),
     ("instability", "loss or gradient was thrown up, or the change came with such a throw", _instability),
     (
         "generalization",

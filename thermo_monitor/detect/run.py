@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from thermo_monitor import quantities
-from thermo_monitor.detect import fusion, interventions, rules, warning
+from thermo_monitor.detect import fusion, held_out, interventions, rules, warning
+from thermo_monitor.detect.curve import Curve
 from thermo_monitor.detect.eprocess import NOTHING
 from thermo_monitor.detect.online import OnlineDetector
-from thermo_monitor.detect.phases import FORCES, Context, Curve, name_phase
+from thermo_monitor.detect.phases import FORCES, Context, name_phase
 from thermo_monitor.detect.wording import level, sentence
 from thermo_monitor.records import Event, Reading
 
@@ -58,14 +59,20 @@ class RunDetector:
         self._warning = warning.fresh()
         self._curves: dict[str, Curve] = {}
         self._rules = rules.fresh()
+        self._held_out = held_out.fresh()
         self._facts = interventions.fresh()
         self._events: list[Event] = []
 
     def update(self, readings: Iterable[Reading]) -> list[Event]:
-        """Events that the readings of one step confirmed."""
+        """Events that the readings of one step confirmed.
+
+        Those of the family ``val`` are held-out metrics, one reading for each evaluation: they confirm and label.
+        """
         found: list[Event] = []
         latest = -1
         for reading in readings:
+            if reading.quantity.startswith(held_out.FAMILY):
+                found += held_out.read(self._held_out, self._curves, reading, self._rules["memorized"])
             if reading.layer is not None or reading.quantity not in self._watched:
                 continue
             key, latest = reading.quantity, max(latest, reading.step)
@@ -88,6 +95,10 @@ class RunDetector:
             if learning and state["mode"] != "burn_in":
                 found += self._late(key, reading.step)
         return self._typed(found + self._alarms(latest))
+
+    def metric(self, quantity: str, better: held_out.Better | None) -> None:
+        """Say which direction of a held-out metric is better, in place of what its name says."""
+        held_out.declare(self._held_out, quantity, better)
 
     def _weigh(self, keys: Iterable[str]) -> None:
         self._weights = fusion.weights({key: self._watched[key].group for key in keys})
@@ -172,10 +183,13 @@ class RunDetector:
 
     def _typed(self, found: list[Event]) -> list[Event]:
         out = []
+        metrics = held_out.metrics(self._held_out, self._curves) if found else []
         for event in sorted(found, key=lambda e: e.onset):
-            phase, why = name_phase(event, Context(self._curves, self._events))
+            phase, why = name_phase(event, Context(self._curves, self._events, metrics))
             same = self._part_of(event, phase)
+            said = held_out.verdict(event, phase, metrics, self._curves.get("loss/train"))
             details = {**event.details, "why": why} | ({"part_of": same} if same else {})
+            details |= {} if said is None else {"validation": said}
             event = replace(event, phase=phase, id=f"{self._run}:{self._count}", wall=time.time(), details=details)
             event = replace(event, level="info" if same else level(event))
             event = replace(event, message=sentence(event))
@@ -204,6 +218,7 @@ class RunDetector:
             "warning": self._warning,
             "curves": {key: curve.to_state() for key, curve in self._curves.items()},
             "rules": self._rules,
+            "held_out": self._held_out,
             "facts": self._facts,
             "events": [event.to_json() for event in self._events],
         }
@@ -217,6 +232,7 @@ class RunDetector:
         self._warning = {key: dict(own) for key, own in state.get("warning", warning.fresh()).items()}
         self._curves = {key: Curve.from_state(value) for key, value in state["curves"].items()}
         self._rules = rules.fresh() | state["rules"]
+        self._held_out = held_out.fresh() | state.get("held_out", {})
         self._facts = interventions.fresh() | state["facts"]
         self._events = [Event.from_json(text) for text in state["events"]]
 

@@ -16,7 +16,8 @@ def level(event: Event) -> Level:
         return "error"
     if event.phase == "scheduled" or event.kind == "excursion" or event.details.get("late"):
         return "info"
-    if event.phase == "unexplained" or (event.kind == "drift" and event.phase != "generalization"):
+    drifts = event.kind == "drift" and event.phase != "generalization" and "held_out" not in event.details
+    if event.phase == "unexplained" or drifts:
         return "info"
     return "warning"
 
@@ -24,7 +25,7 @@ def level(event: Event) -> Level:
 def sentence(event: Event) -> str:
     """What happened, when, and what it looks like."""
     entry = quantities.REGISTRY.get(event.quantity)
-    name = entry.name if entry else event.quantity
+    name = entry.name if entry else event.quantity.replace("val/", "held-out ", 1)
     when = f"step {event.onset}"
     if event.onset_low is not None and event.onset_high is not None and event.onset_low < event.onset_high:
         when = f"between steps {event.onset_low} and {event.onset_high}"
@@ -39,6 +40,11 @@ def sentence(event: Event) -> str:
     looks = "" if event.phase == "unexplained" else f"; looks like {event.phase}"
     if event.phase == "scheduled":
         looks = f"; explained by: {event.details.get('reason', 'a declared intervention')}"
+    if event.details.get("held_out") == "overfitting":
+        looks = "; looks like overfitting"
+    said = (event.details.get("validation") or {}).get("confirms")
+    if said is not None and "held_out" not in event.details:
+        looks += ", which held-out metrics confirm" if said else ", which held-out metrics do not confirm"
     late = " (found late)" if event.details.get("late") else ""
     return f"{what}{late}{looks}"
 
