@@ -23,6 +23,8 @@ ON_THE_HOST = {
     "__post_init__",
     "describe",
     "check_quantities",
+    "_telling",
+    "_known_on_host",
 }
 
 

@@ -1,6 +1,7 @@
 """Presets are lists of probes that can be printed, edited and passed on."""
 
 import pytest
+import torch
 
 from tests.models import build, train
 from thermo_monitor import Monitor, quantities
@@ -12,8 +13,9 @@ from thermo_monitor.sinks import MemorySink
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_measures_what_it_names(name, spoken):
     model, sink = build(), MemorySink()
-    with Monitor(model, every=1, preset=name, sinks=[sink], strict=True) as monitor:
-        train(model, monitor)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    with Monitor(model, optimizer, every=1, preset=name, sinks=[sink], strict=True) as monitor:
+        train(model, monitor, optimizer=optimizer)
     named = {key for probe in PRESETS[name]() for key in probe.quantities}
     assert named <= set(quantities.REGISTRY)
     read = {r.quantity for r in sink.readings if r.value == r.value}

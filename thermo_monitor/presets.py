@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from thermo_monitor.probes.attention import ALL_QUANTITIES, AttentionProbe
 from thermo_monitor.probes.base import Probe
+from thermo_monitor.probes.fisher_proxy import FisherProxyProbe
 from thermo_monitor.probes.loss import LossProbe
 from thermo_monitor.probes.norms import GradientProbe, UpdateProbe, WeightProbe
 from thermo_monitor.probes.output import OutputProbe
@@ -23,6 +24,7 @@ _REPRESENTATION = (
     "repr/effective_rank",
     "repr/participation_ratio",
 )
+_FISHER = ("fisher/trace_adam_proxy", "fisher/share_adam_proxy")
 _OUTPUT = ("out/predictive_entropy", "out/output_specific_heat", "out/calibration_gap", "loss/loss_variance")
 
 
@@ -37,6 +39,7 @@ def default() -> list[Probe]:
         AttentionProbe(),
         OutputProbe(),
         RepresentationProbe(),
+        FisherProxyProbe(),
     ]
 
 
@@ -47,6 +50,7 @@ def grokking() -> list[Probe]:
         AttentionProbe(),
         OutputProbe(),
         RepresentationProbe(positions="last"),
+        FisherProxyProbe(),
     ]
 
 
@@ -57,6 +61,7 @@ def llm() -> list[Probe]:
         AttentionProbe(rows=128),
         OutputProbe(tokens=512, quantities=_OUTPUT),
         RepresentationProbe(tokens=512),
+        FisherProxyProbe(quantities=_FISHER),
     ]
 
 
@@ -67,6 +72,7 @@ def study() -> list[Probe]:
         AttentionProbe(quantities=ALL_QUANTITIES),
         OutputProbe(quantities=_OUTPUT),
         RepresentationProbe(quantities=_REPRESENTATION),
+        FisherProxyProbe(quantities=_FISHER),
     ]
 
 

@@ -18,6 +18,10 @@ REASONS: dict[str, str] = {
     "full_batch": "every example is in the batch, so there is no gradient noise",
     "not_stationary": "the window is not stationary",
     "unsupported_optimizer": "not defined for this optimizer",
+    "l2_in_gradient": "the optimizer adds weight decay to the gradient, so that its moments are not those of the loss",
+    "no_optimizer": "the monitor was not given the optimizer",
+    "too_early": "too few steps have been seen",
+    "unknown_batch": "the number of examples in the batch is not known",
     "no_logits": "no logits with integer labels were heard in this step",
     "no_attention": "no attention was heard in this step",
     "no_gradient": "no parameter had a gradient",
@@ -190,6 +194,21 @@ _OPTIMISER = (
     ),
 )  # fmt: skip
 
+_FISHER = (
+    Quantity(
+        "fisher/trace_adam_proxy", "Fisher information, Adam's proxy", "tr F", "1",
+        "B sum (vhat - mhat^2)/(1 - s) + sum mhat^2, s = (1 - b1)(1 + b1^t)/((1 + b1)(1 - b1^t)), B examples in the batch",
+        "how sharply the loss of one example depends on the parameters, on average; empirical labels, moving average",
+        "Adam-type state, no L2 term in the gradient; a changing mean gradient counts as noise, clipping lowers it",
+        "ours; arXiv:2507.18807", "log", 1.25,
+    ),
+    Quantity(
+        "fisher/share_adam_proxy", "share of a layer in the Fisher information, Adam's proxy", "tr F_l/tr F", "1",
+        "trace of the layer / trace; for the whole model the largest share of a layer",
+        "which layer the loss depends on most sharply", "as the trace", "ours",
+    ),
+)  # fmt: skip
+
 _REPRESENTATION = (
     Quantity(
         "repr/representation_entropy", "representation entropy", "H_norm", "1",
@@ -239,7 +258,7 @@ _DETECTION = (
 )  # fmt: skip
 
 REGISTRY: dict[str, Quantity] = {
-    q.key: q for q in (*_ATTENTION, *_OUTPUT, *_OPTIMISER, *_REPRESENTATION, *_MONITOR, *_DETECTION)
+    q.key: q for q in (*_ATTENTION, *_OUTPUT, *_OPTIMISER, *_FISHER, *_REPRESENTATION, *_MONITOR, *_DETECTION)
 }
 
 

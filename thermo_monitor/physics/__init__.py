@@ -3,6 +3,7 @@
 Tensor in, tensor out. Nothing here reads a value back to the host or makes a shape depend on one, so a caller decides
 when the device is waited for; undefined is NaN. Every function can be pasted into a notebook.
 
+* ``adam``: Fisher information from the moments of Adam.
 * ``canonical``: one row of logits as a canonical ensemble.
 * ``attention``: logits of an attention layer, which rows count, sums per head.
 * ``ensemble``: output distribution and loss.
@@ -10,6 +11,8 @@ when the device is waited for; undefined is NaN. Every function can be pasted in
 * ``moments``: count, mean and centred squares, which merge exactly.
 """
 
+from thermo_monitor.physics.adam import AdamFisher as AdamFisher
+from thermo_monitor.physics.adam import adam_fisher as adam_fisher
 from thermo_monitor.physics.attention import HeadSums as HeadSums
 from thermo_monitor.physics.attention import attention_logits as attention_logits
 from thermo_monitor.physics.attention import evenly_spaced_rows as evenly_spaced_rows
