@@ -38,7 +38,7 @@ def first_moment_noise(step: float, beta1: float) -> float:
         >>> first_moment_noise(1, 0.9), round(first_moment_noise(1000, 0.9), 6)
         (1.0, 0.052632)
     """
-    forgotten = beta1**step
+    forgotten = math.pow(beta1, step)
     return (1 - beta1) * (1 + forgotten) / ((1 + beta1) * (1 - forgotten))
 
 
@@ -47,9 +47,9 @@ def adam_fisher(
 ) -> AdamFisher:
     """Empirical Fisher information from the sums over the moments of Adam.
 
-    ``tr Sigma = B sum_k (vhat_k - mhat_k^2) / (1 - s)``, s being ``first_moment_noise``, with bias-corrected moments; for
-    many steps the factor is ``(1 + beta1)/(2 beta1)``. The trace adds ``sum_k mhat_k^2``. The shortcut ``B sum vhat``
-    is too large by (B - 1) times the squared mean gradient.
+    ``tr Sigma = B sum_k (vhat_k - mhat_k^2) / (1 - s)``, s being ``first_moment_noise``, with bias-corrected moments;
+    for many steps the factor is ``(1 + beta1)/(2 beta1)``. The trace adds ``sum_k mhat_k^2``. The shortcut
+    ``B sum vhat`` is too large by (B - 1) times the squared mean gradient.
 
     Exact in expectation for gradients that are independent and identically distributed over the averaging times
     ``1/(1 - beta1)`` and ``1/(1 - beta2)``. In a training they are not quite, and it deviates: a mean gradient that

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,6 +72,7 @@ class BatchSize:
         """A micro-batch gave its loss."""
         self._examples += self._hub.examples or self._rows
         self._rows = 0
+        self._hub.end_of_micro_batch()
 
     def collect(self) -> tuple[int, list[Tensor]]:
         """Number of examples, and the labels; then forget."""

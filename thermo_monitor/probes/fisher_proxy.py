@@ -217,5 +217,5 @@ def _sum_of_squares(vectors: Sequence[Tensor]) -> Tensor:
     pieces = [working(piece) for piece in _pieces(vectors)]
     if len(pieces) == 1 and pieces[0].numel() <= 16 * _SMALL:
         return torch.dot(pieces[0], pieces[0])
-    chunks = [chunk for piece in pieces for chunk in piece.split(_SMALL)]
+    chunks = [chunk for piece in pieces for chunk in torch.split(piece, _SMALL)]
     return torch.stack(torch._foreach_norm(chunks, 2.0)).square().sum()
