@@ -64,7 +64,7 @@ class ThermoMonitor(_Base):
 
     Args:
         every: cadence of the costly probes, in optimizer steps, or a function of the step.
-        fast_every: cadence of loss, gradient norm and weight norm.
+        fast_every: cadence of loss and gradient norm.
         preset: name of a preset or a sequence of probes.
         detector: options of the detector of every reading.
         sinks: destinations instead of the default ones, which are the trainer's loggers, ``thermo.jsonl`` beside their

@@ -46,7 +46,7 @@ class Monitor:
         optimizer: read for what changes by schedule; may be left out.
         log_dir: where TensorBoard files and ``thermo.jsonl`` go; without it events are only printed.
         every: cadence of the costly probes, in optimizer steps, or a function of the step.
-        fast_every: cadence of loss, gradient norm and weight norm.
+        fast_every: cadence of loss and gradient norm.
         preset: name of a preset or a sequence of probes.
         detector: options of the detector of every reading; ``arl`` is the mean number of readings to a false alarm.
         sinks: destinations; the default ones go to ``log_dir`` and to the terminal.

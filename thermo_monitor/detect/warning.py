@@ -162,14 +162,14 @@ def cut(state: State, key: str | None = None) -> None:
 def slowing(state: State) -> float:
     """The smallest p-value of all series times their number, at most 1; NaN where no window is long enough.
 
-    A p-value is computed again when an eighth of its window is new.
+    A p-value is computed again when a quarter of its window is new.
     """
     values = []
     for own in state.values():
         if own["due"] <= 0:
             p = p_value(np.array(own["window"]))
             own["p"] = None if math.isnan(p) else p
-            own["due"] = min(len(own["window"]), LENGTHS[0]) // 8
+            own["due"] = min(len(own["window"]), LENGTHS[0]) // 4
         if own["p"] is not None:
             values.append(own["p"])
     return min(min(values) * len(values), 1.0) if values else math.nan

@@ -36,7 +36,6 @@ class _LossListener(Listener):
 
     def on_loss(self, loss: Tensor) -> None:
         """Keep a micro-batch's loss, without its graph."""
-        loss = loss.detach()
         # A copy, since the program may change its loss in place before the step ends.
         self._losses.append(loss.clone() if loss.dim() == 0 else loss.float().mean())
 

@@ -28,6 +28,9 @@ from thermo_monitor.records import SCHEMA, Event, Reading
 from thermo_monitor.sinks.base import Frame, Tick
 from thermo_monitor.sinks.thinning import Thinning
 
+# json.dumps makes a new encoder for anything but its defaults, which takes longer than a short line does.
+_encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+
 
 class JsonlSink:
     """Appends lines to a file; each is one write to the operating system, so a reader never sees half of one for long.
@@ -77,7 +80,7 @@ class JsonlSink:
         return self._thinning[quantity].admit()
 
     def _line(self, data: Mapping[str, Any]) -> None:
-        self._write(json.dumps(data, allow_nan=False, separators=(",", ":")))
+        self._write(_encode(data))
 
     def _write(self, line: str) -> None:
         if self._fd is None:

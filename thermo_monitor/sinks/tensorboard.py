@@ -6,19 +6,18 @@ import json
 import os
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tensorboard.compat.proto.summary_pb2 import Summary
 
 from thermo_monitor.records import Event, Reading
+from thermo_monitor.sinks import summaries
 from thermo_monitor.sinks.advice import is_noteworthy, markdown
 from thermo_monitor.sinks.base import Frame, Tick
 from thermo_monitor.sinks.thinning import Thinning
 from thermo_monitor.sinks.writers import GivenWriter, OwnWriter, Writer
-
-if TYPE_CHECKING:
-    from tensorboard.compat.proto.summary_pb2 import Summary
 
 _RECENT = 32  # events that each vector and each table repeat: a loader may drop all samples of a tag but the last
 
@@ -101,8 +100,6 @@ class TensorBoardSink:
 
     def event(self, event: Event) -> None:
         """The events again with the new one; a noteworthy one in words too, with pictures, and on the disk."""
-        from thermo_monitor.sinks import summaries
-
         self._recent.append(event)
         self._shifts += event.kind == "shift" and event.phase != "scheduled"
         step = self._free_step(max(event.step, self._step), ["events", *self._picture_tags()])
@@ -178,8 +175,6 @@ class TensorBoardSink:
         return values
 
     def _scalar(self, tag: str, quantity: str, value: float, step: int) -> list[Summary.Value]:
-        from thermo_monitor.sinks import summaries
-
         if np.isnan(value) or not self._rises(tag, step):
             return []
         description = "" if tag in self._described else summaries.describe(quantity)
@@ -187,8 +182,6 @@ class TensorBoardSink:
         return [summaries.scalar(tag, value, description)]
 
     def _frame(self, frame: Frame, step: int) -> list[Summary.Value]:
-        from thermo_monitor.sinks import summaries
-
         quantity, tag = frame.quantity, f"heads/{frame.quantity}"
         if not frame.values.size:
             return []
@@ -217,8 +210,6 @@ class TensorBoardSink:
 
     def _pictures(self, step: int) -> list[Summary.Value]:
         """Frames that came since the last pictures; colours mean the same as before until a frame exceeds them."""
-        from thermo_monitor.sinks import summaries
-
         newest, self._newest = self._newest, {}
         values = []
         for quantity, grid in newest.items():
@@ -239,7 +230,5 @@ class TensorBoardSink:
         return True
 
     def _send(self, values: list[Summary.Value], step: int, wall: float) -> None:
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
         if values:
             self._writer.add(Summary(value=values), step, wall)

@@ -13,6 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+# Takes a fifth of a second: when a sink is made, and not in the middle of a training.
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
 _QUEUE = 10_000  # the default of 10 makes training wait for the disk
 _WAITING = 1_000  # summaries kept for a writer that does not exist yet
 
@@ -55,13 +59,9 @@ class OwnWriter:
 
     def add(self, summary: Any, step: int, wall: float) -> None:
         """Queue one event; a thread writes it."""
-        from tensorboard.compat.proto.event_pb2 import Event
-
         if not self.is_open:
             raise ValueError(f"the event file in {self._log_dir} is closed")
         if self._file is None:
-            from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
             self._file = EventFileWriter(str(self._log_dir), max_queue_size=_QUEUE, flush_secs=10)
         self._file.add_event(Event(summary=summary, step=step, wall_time=wall or time.time()))
 
