@@ -39,7 +39,7 @@ class _Flight:
     step: int
     label: Any
     shapes: list[torch.Size]
-    host: Tensor | list[Tensor | float]  # packed, or as they were sent where they are on the host already
+    host: Tensor | list[Tensor]  # packed, or as they were sent where they are on the host already
     landed: Any  # torch.cuda.Event, or None where the copy is complete
 
 
@@ -63,7 +63,7 @@ class Transport:
             return
         if all(t.device.type == "cpu" for t in tensors):  # there already, and need no packing
             self.bytes += sum(8 * t.numel() for t in tensors)
-            copies = [_copy(t) for t in tensors]
+            copies = [t.detach().to(torch.float64, copy=True) for t in tensors]
             self._flying.append(_Flight(step, label, shapes, copies, None))
             return
         with torch.no_grad():
@@ -97,14 +97,9 @@ class Transport:
         return self.arrived()
 
 
-def _copy(tensor: Tensor) -> Tensor | float:
-    """A copy of what is on the host already; of a single number the number, which takes half as long."""
-    return tensor.item() if tensor.dim() == 0 else tensor.detach().to(torch.float64, copy=True)
-
-
 def _unpack(flight: _Flight) -> Arrival:
     if isinstance(flight.host, list):
-        return Arrival(flight.step, flight.label, [np.asarray(t, np.float64) for t in flight.host])
+        return Arrival(flight.step, flight.label, [t.numpy() for t in flight.host])
     flat = flight.host.numpy().astype(np.float64, copy=False)
     arrays, at = [], 0
     for shape in flight.shapes:
