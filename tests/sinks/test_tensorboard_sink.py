@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import struct
 import sys
 import types
@@ -68,6 +69,7 @@ def test_scalars_of_a_tick_are_one_record_with_their_wall_time(tmp_path):
         "thermo/loss/train",
         "thermo/attn/entropy",
         "thermo/detect/regime",
+        "custom_scalars__config__",
     }
     loaded = load(tmp_path)
     assert loaded.Tags()["tensors"]
@@ -192,6 +194,11 @@ def test_events_are_a_rolling_vector_of_json(tmp_path):
         read = [Event.from_json(t.decode()) for t in vectors[-1][1]]
         assert [e.id for e in read] == [e.id for e in found[-32:]]
     assert read[-1].message == "größer 39"
+    ((step, texts),) = tensors(
+        tmp_path, "events/0000"
+    )  # thirty-two of them once more, where no sampling takes them away
+    assert step == 310
+    assert [Event.from_json(t.decode()).id for t in texts] == [e.id for e in found[:32]]
     metadata = load(tmp_path).SummaryMetadata("events")
     assert metadata.plugin_data.plugin_name == "thermo_monitor"
     assert metadata.data_class == DATA_CLASS_TENSOR
@@ -240,7 +247,7 @@ def test_steps_rise_strictly_in_every_tag_whatever_comes(tmp_path):
     steps = {}
     for step, value in raw_values(tmp_path):
         steps.setdefault(value.tag, []).append(step)
-    assert len(steps) == 8
+    assert len(steps) == 9
     for tag, found in steps.items():
         assert all(a < b for a, b in pairwise(found)), (tag, found)
     assert steps["thermo/loss/train"] == [0, 5, 10, 11, 12]
@@ -284,7 +291,7 @@ def test_number_of_tags_is_the_documented_one(tmp_path):
     sink.event(shift(0))
     sink.close()
     tags = {v.tag for _, v in raw_values(tmp_path)}
-    assert len(tags) == 20 + 2 * 7 + 3 < 40
+    assert len(tags) == 20 + 2 * 7 + 4 < 40
 
 
 def test_no_file_before_the_first_word(tmp_path):
@@ -443,3 +450,34 @@ def test_a_step_between_two_full_ones_is_left_out(tmp_path):
         with_all.write(Tick(step, 0.0, [Reading(step, "loss/train", 1.0)], full=step % 3 == 0))
     with_all.close()
     assert [step for step, _ in scalars(tmp_path, "thermo/loss/train")] == [0, 3]
+
+
+def test_the_stock_dashboard_of_custom_scalars_finds_the_curves_that_belong_together(tmp_path):
+    from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
+
+    sink = TensorBoardSink(tmp_path)
+    for step in range(3):
+        sink.write(tick(step, {"loss/train": 0.1, "opt/gradient_norm": 1.0, "opt/weight_norm": 1.0}))
+    sink.close()
+    ((_, content),) = tensors(tmp_path, "custom_scalars__config__")  # once
+    layout = Layout.FromString(content.item())
+    charts = {chart.title: list(chart.multiline.tag) for chart in layout.category[0].chart}
+    assert charts["loss"] == ["^thermo/loss/train$"]
+    tags = {v.tag for _, v in raw_values(tmp_path)}
+    assert [t for t in sorted(tags) if any(re.match(p, t) for p in charts["norms"])] == [
+        "thermo/opt/gradient_norm",
+        "thermo/opt/weight_norm",
+    ]
+    metadata = load(tmp_path).SummaryMetadata("custom_scalars__config__")
+    assert metadata.plugin_data.plugin_name == "custom_scalars"
+
+
+def test_the_layout_of_a_user_is_left_alone(tmp_path):
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(tmp_path)
+    sink = TensorBoardSink(writer=writer)
+    sink.write(tick(0, {"loss/train": 0.1}))
+    sink.close()
+    writer.close()
+    assert "custom_scalars__config__" not in {v.tag for _, v in raw_values(tmp_path)}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -109,6 +110,33 @@ def picture(tag: str, quantity: str, values: NDArray[np.float16], limits: tuple[
         f"{describe(quantity)}{scale}. Row: layer, column: head; dark is low, yellow is high, striped was not measured."
     )
     return Summary.Value(tag=tag, image=image, metadata=_described("images", words))
+
+
+# Charts of the stock "Custom Scalars" dashboard: title, and the quantities that are drawn together in it.
+_CHARTS = (
+    ("loss", ("loss/train",)),
+    ("specific heat and entropy of attention", ("attn/specific_heat_norm", "attn/entropy_fraction")),
+    ("temperature of attention", ("attn/reduced_temperature", "attn/freezing_ratio")),
+    ("output", ("out/predictive_entropy", "out/calibration_gap")),
+    ("representations", ("repr/representation_entropy", "repr/spectral_entropy")),
+    ("Fisher information", ("fisher/.*",)),
+    ("norms", ("opt/gradient_norm", "opt/update_norm", "opt/weight_norm")),
+    ("detection: transitions so far, and progress to the next alarm", ("detect/regime", "detect/score")),
+)
+
+
+def layout(namespace: str) -> Summary.Value:
+    """Charts that belong together, for TensorBoard's own dashboard of custom scalars."""
+    from tensorboard.plugins.custom_scalar.layout_pb2 import Category, Chart, Layout, MultilineChartContent
+
+    charts = [
+        Chart(title=title, multiline=MultilineChartContent(tag=[f"^{re.escape(namespace)}/{key}$" for key in keys]))
+        for title, keys in _CHARTS
+    ]
+    content = Layout(category=[Category(title=namespace, chart=charts)]).SerializeToString()
+    tensor = TensorProto(dtype=DT_STRING, string_val=[content])
+    metadata = _metadata("custom_scalars", b"", "")
+    return Summary.Value(tag="custom_scalars__config__", tensor=tensor, metadata=metadata)
 
 
 def _described(plugin: str, description: str) -> SummaryMetadata:

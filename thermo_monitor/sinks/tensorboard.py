@@ -25,8 +25,8 @@ _RECENT = 32  # events that each vector and each table repeat: a loader may drop
 class TensorBoardSink:
     """Writes to an event file, in one process: the caller sees to it that other ranks do not.
 
-    Tags, for S scalar quantities and F quantities with frames: ``S + 2 F + 3``, plus S per layer asked for. With the
-    default preset these are fewer than 40.
+    Tags, for S scalar quantities and F quantities with frames: ``S + 2 F + 4``, plus S per layer asked for, plus one
+    for 32 events. With the default preset these are fewer than 40.
 
     ====================================  ========================================================  ===================
     tag                                   holds                                                     written
@@ -37,7 +37,9 @@ class TensorBoardSink:
     ``heads/<family>/<key>``              float16 [L, H], the decimal logarithm on a log scale      ticks, thinned
     ``thermo/heads/<family>/<key>``       the same as a picture                                     event, close
     ``events``                            the last 32 events as JSON                                event
+    ``events/0000`` and so on             32 events that followed one another                       once each
     ``thermo/events``                     the noteworthy ones of them as a table with advice        event
+    ``custom_scalars__config__``          which curves the custom scalars dashboard draws together  once
     ====================================  ========================================================  ===================
 
     The steps of a tag always rise, since a loader takes a lower step for a restart and drops what came after it. What
@@ -52,6 +54,8 @@ class TensorBoardSink:
         layers: layers that get scalars of their own, by index. Where a layer has no reading of its own, its value is
             the mean over the heads that were measured.
         namespace: first part of the tags.
+        layout: whether to write a layout for the stock dashboard of custom scalars. By default in an event file of our
+            own only: a run has one layout, and the user's writer may have been given one.
         max_frames: frames of a quantity on the present grid, see :class:`~thermo_monitor.sinks.thinning.Thinning`.
 
     Raises:
@@ -65,6 +69,7 @@ class TensorBoardSink:
         layers: Iterable[int] = (),
         namespace: str = "thermo",
         *,
+        layout: bool | None = None,
         max_frames: int = 500,
     ) -> None:
         if (log_dir is None) == (writer is None):
@@ -76,11 +81,13 @@ class TensorBoardSink:
         self._layers = tuple(sorted({int(n) for n in layers}))
         self._namespace = namespace.strip("/")
         self._regime_tag = f"{self._namespace}/detect/regime"
+        self._layout = log_dir is not None if layout is None else layout
         self._max_frames = max_frames
         self._step = 0  # of the last tick
         self._last: dict[str, int] = {}  # by tag: step that was written last
         self._recent: deque[Event] = deque(maxlen=_RECENT)
         self._noteworthy: deque[Event] = deque(maxlen=_RECENT)
+        self._told = 0  # events so far
         self._shifts = 0
         self._shown = 0  # number of shifts that the curve ends with
         self._thinning: dict[str, Thinning] = {}
@@ -96,16 +103,21 @@ class TensorBoardSink:
             return
         values = self._scalars(tick) + [v for f in tick.frames for v in self._frame(f, tick.step)]
         if values:
-            self._send(values + self._regime(tick.step), tick.step, tick.wall)
+            self._send(self._charts() + values + self._regime(tick.step), tick.step, tick.wall)
 
     def event(self, event: Event) -> None:
         """The events again with the new one; a noteworthy one in words too, with pictures, and on the disk."""
         self._recent.append(event)
+        self._told += 1
         self._shifts += event.kind == "shift" and event.phase != "scheduled"
         step = self._free_step(max(event.step, self._step), ["events", *self._picture_tags()])
         self._last["events"] = step
         texts = [e.to_json() for e in self._recent]
         values = [summaries.strings("events", texts, summaries.events_metadata())]
+        if self._told % _RECENT == 0:
+            # A loader keeps a few tensors of a tag, but always its last one: under a tag of their own none gets lost.
+            tag = f"events/{self._told // _RECENT - 1:04d}"
+            values.append(summaries.strings(tag, texts, summaries.events_metadata()))
         if is_noteworthy(event):
             self._noteworthy.append(event)
             table = markdown(self._noteworthy)
@@ -135,6 +147,7 @@ class TensorBoardSink:
             "step": self._step,
             "recent": [json.loads(e.to_json()) for e in self._recent],
             "noteworthy": [json.loads(e.to_json()) for e in self._noteworthy],
+            "told": self._told,
             "shifts": self._shifts,
             "last": dict(self._last),
             "thinning": {q: t.state_dict() for q, t in self._thinning.items()},
@@ -146,6 +159,7 @@ class TensorBoardSink:
         self._step = int(state["step"])
         self._recent = deque((Event.from_json(json.dumps(e)) for e in state["recent"]), _RECENT)
         self._noteworthy = deque((Event.from_json(json.dumps(e)) for e in state["noteworthy"]), _RECENT)
+        self._told = int(state.get("told", len(self._recent)))
         self._shifts = self._shown = int(state["shifts"])
         self._last = {str(tag): int(step) for tag, step in state["last"].items()}
         self._limits = {q: (float(low), float(high)) for q, (low, high) in state["limits"].items()}
@@ -200,6 +214,13 @@ class TensorBoardSink:
         first = quantity not in self._described
         self._described.add(quantity)
         return [summaries.grid(tag, values, summaries.heads_metadata(quantity, frame.layers) if first else None)]
+
+    def _charts(self) -> list[Summary.Value]:
+        """The layout, with the first numbers."""
+        from thermo_monitor.sinks import summaries
+
+        wanted, self._layout = self._layout, False
+        return [summaries.layout(self._namespace)] if wanted else []
 
     def _regime(self, step: int) -> list[Summary.Value]:
         self._shown = self._shifts
