@@ -28,7 +28,7 @@ TABLE = {
     "settings": {"torch"},
     "transport": {"numpy", "torch"},
     "probes": {"torch", "numpy", "physics", "quantities", "records", "guard"},
-    "sinks": LIGHT | {"numpy", "guard", "matplotlib", "rich", "tensorboard", "tensorboardX"},
+    "sinks": LIGHT | {"numpy", "guard", "apprise", "matplotlib", "rich", "tensorboard", "tensorboardX"},
     "options": {"torch", "detect", "sinks"},
     "delivery": {"guard", "records", "sinks"},
     "reader": {"delivery", "detect", "guard", "meter", "probes", "records", "sinks", "transport"},
@@ -48,7 +48,22 @@ TABLE = {
         "torch", "numpy", "lightning", "lightning (the framework)", "matplotlib", "rich", "typer", "report", "sinks",
         "detect", "schedule",
     },
-    "cli": {"typer", "rich", "demo", "report", "__init__"},
+    "tensorboard_plugin": LIGHT | {
+        "__init__", "numpy", "tensorboard", "werkzeug", "detect", "eventlog", "sinks", "spreadsheet",
+    },
+    "spreadsheet": set(),
+    "eventlog": LIGHT | {"numpy", "tensorboard", "fsspec"},
+    "terminal": set(),
+    "scan": LIGHT | {"joblib", "detect", "eventlog", "spreadsheet"},
+    "scan_table": {"rich", "scan", "sinks", "terminal"},
+    "watch": LIGHT | {"rich", "eventlog", "sinks", "terminal"},
+    "page": LIGHT | {"__init__", "numpy", "eventlog", "scan", "sinks"},
+    "doctor": {"__init__"},  # and what is there, by importlib
+    "__main__": {"cli"},
+    "cli": LIGHT | {
+        "typer", "rich", "demo", "report", "__init__", "doctor", "eventlog", "page", "scan", "scan_table", "sinks",
+        "watch",
+    },
 }  # fmt: skip
 
 
@@ -129,6 +144,14 @@ FREE = [
     ".records",
     ".quantities",
     ".guard",
+    ".tensorboard_plugin.loader",
+    ".tensorboard_plugin.plugin",
+    ".eventlog.runs",
+    ".scan",
+    ".watch",
+    ".page",
+    ".doctor",
+    ".sinks.alerts",
 ]
 
 
