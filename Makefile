@@ -6,11 +6,12 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 DEMO := runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types check format overhead clean
+.PHONY: help demo test test-browser lint types check format overhead clean
 
 help:
 	@echo "make demo      train a run that groks and one that does not, and show what is found"
 	@echo "make test      the test suite"
+	@echo "make test-browser  the TensorBoard tab in a real browser"
 	@echo "make check     lint, types and tests"
 	@echo "make overhead  measure what the monitor costs"
 
@@ -21,7 +22,11 @@ $(VENV)/.base: constraints.txt pyproject.toml
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.base
-	$(PIP) -e '.[lightning,huggingface]' --group test
+	$(PIP) -e '.[lightning,huggingface,alerts,scan]' --group test
+	@touch $@
+
+$(VENV)/.browser: $(VENV)/.test
+	$(PIP) --group browser
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.test
@@ -34,6 +39,11 @@ demo: $(VENV)/.base
 # One thread each: two workers with two threads of torch would get in each other's way.
 test: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# In the chromium of the system, which a root of Debian gets here; elsewhere install one first.
+test-browser: $(VENV)/.browser
+	@command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium)
+	THERMO_BROWSER=required OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/browser
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

@@ -31,7 +31,8 @@ def run(directory: Path, steps: int, seed: int, progress: bool) -> dict[str, Dem
     picture = directory / "report.png"
     report.draw(runs, picture)
     console.print(f"Took {time.perf_counter() - started:.0f} s. Picture: {picture}")
-    console.print(f"To look at the curves:  tensorboard --logdir {directory}   and open http://localhost:6006")
+    console.print(f"To look at the runs:  tensorboard --logdir {directory}", soft_wrap=True)
+    console.print("and open  http://localhost:6006/#thermo_monitor", soft_wrap=True)
     return runs
 
 
