@@ -29,7 +29,8 @@ from thermo_monitor.records import KINDS, PHASES, Event
 from thermo_monitor.schedule import Schedule
 from thermo_monitor.schedule import resolve as resolve_cadence
 from thermo_monitor.sinks.base import Sink
-from thermo_monitor.sinks.defaults import logger_sinks
+from thermo_monitor.sinks.channels import Target
+from thermo_monitor.sinks.defaults import alert_sinks, logger_sinks
 
 _NAMES = ("lightning.pytorch", "pytorch_lightning")
 _METRICS = {"thermo/specific_heat_norm": "attn/specific_heat_norm", "thermo/entropy_fraction": "attn/entropy_fraction"}
@@ -73,6 +74,8 @@ class ThermoMonitor(_Base):
         on_event: called with every event, on the process of global rank zero.
         save_checkpoint_on: kinds or phases of events at which the trainer saves a checkpoint, in the folder
             ``thermo_checkpoints`` of the run.
+        alerts: where people are told of events: addresses such as ``slack://...``, ``wandb``, ``trackio``, functions;
+            see :class:`~thermo_monitor.sinks.alerts.AlertSink`.
         layers: layers whose values are also written as scalars of their own.
         seed: of the random numbers that the monitor draws, from a generator of its own.
         strict: raise when a part fails instead of switching it off.
@@ -91,6 +94,7 @@ class ThermoMonitor(_Base):
         sinks: Sequence[Sink] | Callable[[], Sequence[Sink]] | None = None,
         on_event: Callable[[Event], None] | None = None,
         save_checkpoint_on: Sequence[str] = (),
+        alerts: Sequence[Target] = (),
         layers: Sequence[int] = (),
         seed: int = 0,
         strict: bool = False,
@@ -100,6 +104,7 @@ class ThermoMonitor(_Base):
         resolve_cadence(fast_every)
         resolve_preset(preset)
         check_options(detector, on_event, layers, seed, strict)
+        self._alerts = tuple(alerts) if alert_sinks(alerts) else ()  # an address that is none raises here
         self._sinks = sinks if sinks is None or callable(sinks) else check_sinks(sinks)
         if isinstance(save_checkpoint_on, str) or not isinstance(save_checkpoint_on, Iterable):
             raise ValueError(f"save_checkpoint_on={save_checkpoint_on!r}: give a list, such as ('shift',)")
@@ -170,10 +175,14 @@ class ThermoMonitor(_Base):
 
     def _destinations(self, trainer: Any) -> list[Sink]:
         if self._sinks is None:
-            return logger_sinks(trainer, self._options["layers"])
-        if not trainer.is_global_zero:
+            sinks = logger_sinks(trainer, self._options["layers"])
+        elif not trainer.is_global_zero:
             return []
-        return check_sinks(self._sinks()) if callable(self._sinks) else list(self._sinks)
+        else:
+            sinks = check_sinks(self._sinks()) if callable(self._sinks) else list(self._sinks)
+        if not trainer.is_global_zero or trainer.fast_dev_run:
+            return sinks
+        return [*sinks, *alert_sinks(self._alerts, str(getattr(trainer.logger, "name", None) or ""))]
 
     def _continued(self, trainer: Any, pl_module: Any) -> Mapping[str, Any] | None:
         """State to go on from: of the checkpoint, or of an earlier fit when this one counts its steps on."""

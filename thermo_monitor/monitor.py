@@ -34,7 +34,8 @@ from thermo_monitor.records import Event
 from thermo_monitor.schedule import Schedule, resolve
 from thermo_monitor.settings import settings
 from thermo_monitor.sinks.base import Sink
-from thermo_monitor.sinks.defaults import default_sinks
+from thermo_monitor.sinks.channels import Target
+from thermo_monitor.sinks.defaults import alert_sinks, default_sinks
 from thermo_monitor.transport import Arrival, Transport
 
 
@@ -51,6 +52,8 @@ class Monitor:
         detector: options of the detector of every reading; ``arl`` is the mean number of readings to a false alarm.
         sinks: destinations; the default ones go to ``log_dir`` and to the terminal.
         on_event: called with every event.
+        alerts: where people are told of events: addresses such as ``slack://...``, ``wandb``, ``trackio``, functions;
+            see :class:`~thermo_monitor.sinks.alerts.AlertSink`.
         layers: layers whose values are also written as scalars of their own.
         seed: of the random numbers that the monitor draws, from a generator of its own.
         strict: raise when a part fails instead of switching it off.
@@ -85,6 +88,7 @@ class Monitor:
         detector: OnlineDetector | None = None,
         sinks: Sequence[Sink] | None = None,
         on_event: Callable[[Event], None] | None = None,
+        alerts: Sequence[Target] = (),
         layers: Sequence[int] = (),
         seed: int = 0,
         strict: bool = False,
@@ -115,7 +119,9 @@ class Monitor:
             for probe in probes:
                 self._parts[type(probe).__name__] = (probe.fast, probe.listen(surroundings))
             self._ear.install()
-            self.sinks = default_sinks(log_dir, layers) if given is None else given
+            # First the alerts, which may refuse an address: other sinks make files.
+            telling = alert_sinks(alerts, "" if log_dir is None else Path(log_dir).name)
+            self.sinks = [*(default_sinks(log_dir, layers) if given is None else given), *telling]
         except BaseException:
             self._remove()
             raise

@@ -10,9 +10,10 @@ import pytest
 
 from thermo_monitor import sinks
 from thermo_monitor.records import Event, Reading
-from thermo_monitor.sinks import ConsoleSink, Frame, JsonlSink, MemorySink, TensorBoardSink, Tick, read_jsonl
+from thermo_monitor.sinks import AlertSink, ConsoleSink, Frame, JsonlSink, MemorySink, TensorBoardSink, Tick, read_jsonl
 
 MAKE = {
+    "alerts": lambda path: AlertSink([lambda event: None]),
     "console": lambda path: ConsoleSink(io.StringIO()),
     "jsonl": lambda path: JsonlSink(path / "run.jsonl"),
     "memory": lambda path: MemorySink(),

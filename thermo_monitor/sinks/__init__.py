@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from thermo_monitor.sinks.tensorboard import TensorBoardSink as TensorBoardSink
 
 _LAZY = {
+    "AlertSink": "thermo_monitor.sinks.alerts",
     "ConsoleSink": "thermo_monitor.sinks.console",
     "JsonlSink": "thermo_monitor.sinks.jsonl",
     "MemorySink": "thermo_monitor.sinks.memory",
@@ -35,6 +36,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "AlertSink",
     "ConsoleSink",
     "Frame",
     "JsonlSink",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thermo_monitor.guard import tell
 from thermo_monitor.sinks.base import Sink
+
+if TYPE_CHECKING:
+    from thermo_monitor.sinks.channels import Target
 
 JSONL = "thermo.jsonl"
 
@@ -34,6 +37,18 @@ def default_sinks(log_dir: str | Path | None, layers: Sequence[int] = ()) -> lis
             sinks[-1].close()
             raise
     return sinks
+
+
+def alert_sinks(targets: Sequence[Target], run: str = "") -> list[Sink]:
+    """The sink that tells people, where there is anybody to tell.
+
+    Raises:
+        ValueError: a target makes no sense.
+    """
+    from thermo_monitor.sinks.alerts import AlertSink
+
+    sink = AlertSink(targets, run)
+    return [sink] if len(list(targets)) else []
 
 
 def logger_sinks(trainer: Any, layers: Sequence[int] = ()) -> list[Sink]:

@@ -41,7 +41,7 @@ def heat_map(values: NDArray[np.floating], low: float, high: float) -> tuple[byt
     y, x = np.indices(pixels.shape)
     stripes = np.where((x + y) // 3 % 2 == 0, 254, 255).astype(np.uint8)
     pixels = np.where(missing.repeat(cell, 0).repeat(cell, 1), stripes, pixels)
-    return _png(pixels, _palette()), pixels.shape[1], pixels.shape[0]
+    return png(pixels, _palette()), pixels.shape[1], pixels.shape[0]
 
 
 def _palette() -> NDArray[np.uint8]:
@@ -51,7 +51,7 @@ def _palette() -> NDArray[np.uint8]:
     return np.concatenate([np.rint(colours), _GREYS]).astype(np.uint8)
 
 
-def _png(pixels: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:
+def png(pixels: NDArray[np.uint8], palette: NDArray[np.uint8]) -> bytes:
     """A PNG with a palette: pixels [height, width] are indices of palette [256, 3]."""
     height, width = pixels.shape
     rows = np.zeros((height, width + 1), np.uint8)  # each row starts with its filter, 0: none
