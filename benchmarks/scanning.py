@@ -1,0 +1,111 @@
+"""How fast logs are read and searched, and what that takes.
+
+    python benchmarks/scanning.py [--runs 200] [--json FILE]
+
+1. One million scalars (20 tags, 50,000 steps, one scalar an event, four levels that move) in one event file: reading,
+   searching, and the largest resident memory of the process that did it.
+2. Many runs through joblib: wall time, and processor time over wall time, which is the number of busy cores.
+
+The same file read by TensorBoard's own EventAccumulator is timed for comparison.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+ONE = """
+import json, resource, sys, time
+from thermo_monitor.eventlog.runs import find
+from thermo_monitor.scan import scan_run
+import thermo_monitor.detect.finished
+started = time.perf_counter()
+(log,) = find(sys.argv[1])
+log.read()
+read = time.perf_counter() - started
+found = scan_run(log)
+whole = time.perf_counter() - started
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(json.dumps({"points": found.points, "events": len(found.events), "read": read, "whole": whole, "peak_mb": peak}))
+"""
+THEIRS = """
+import json, resource, sys, time
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+started = time.perf_counter()
+log = EventAccumulator(sys.argv[1], {"scalars": 0})
+log.Reload()
+points = sum(len(log.Scalars(tag)) for tag in log.Tags()["scalars"])
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+print(json.dumps({"points": points, "whole": time.perf_counter() - started, "peak_mb": peak}))
+"""
+
+
+def write(directory: Path, tags: int, steps: int, seed: int = 0) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.standard_normal((tags, steps)) * 0.1 + 1.0
+    values[:4, steps // 2 :] -= 0.6
+    directory.mkdir(parents=True)
+    with (directory / "events.out.tfevents.1.benchmark").open("wb") as file:
+        writer = RecordWriter(file)
+        for step in range(steps):
+            for tag in range(tags):
+                summary = Summary(value=[Summary.Value(tag=f"group/tag{tag}", simple_value=values[tag, step])])
+                writer.write(Event(summary=summary, step=step, wall_time=1e9 + step).SerializeToString())
+
+
+def child(program: str, *arguments: str) -> dict[str, float]:
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def fleet(directory: Path, runs: int) -> dict[str, float]:
+    for n in range(runs):
+        write(directory / f"run-{n:03d}", 4, 2000, seed=n)
+    out = {}
+    for jobs in (1, -1):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        started = time.perf_counter()
+        command = [sys.executable, "-m", "thermo_monitor", "scan", str(directory), "--json", "--jobs", str(jobs)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        wall = time.perf_counter() - started
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        found = json.loads(done.stdout)
+        assert done.returncode == 3, done.stderr
+        counts = {"runs": len(found["runs"]), "found": found["found"]}
+        out[f"jobs {jobs}"] = {"wall": wall, "busy_cores": busy / wall, **counts}
+    return out
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+    rows = {}
+    with tempfile.TemporaryDirectory() as directory:
+        write(Path(directory) / "one", 20, 50_000)
+        rows["scan of a million scalars"] = child(ONE, f"{directory}/one")
+        rows["EventAccumulator, reading alone"] = child(THEIRS, f"{directory}/one")
+        rows[f"{args.runs} runs of 8,000 scalars"] = fleet(Path(directory) / "fleet", args.runs)
+    print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}")
+    for name, row in rows.items():
+        print(f"{name}: {json.dumps(row)}")
+    if args.json:
+        args.json.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,5 @@
+"""``python -m thermo_monitor`` is ``thermo-monitor``."""
+
+from thermo_monitor.cli import main
+
+main()
