@@ -13,6 +13,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from tests import logs
+from tests.tensorboard_plugin.test_plugin import installed_entry_point
 from thermo_monitor import doctor, scan, watch
 from thermo_monitor.cli import app
 from thermo_monitor.detect import finished
@@ -169,6 +170,7 @@ def test_a_report_has_every_spike_and_its_events_in_place(tmp_path):
 
 
 def test_doctor_finds_the_tab_and_hears_a_model():
+    installed_entry_point()
     done = run("doctor", "--model", "thermo_monitor.demo.modular:Transformer")
     assert done.exit_code == 0, done.output
     assert "TensorBoard finds it" in done.output
