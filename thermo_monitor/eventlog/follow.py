@@ -12,6 +12,7 @@ import numpy as np
 
 from thermo_monitor.eventlog.curves import Column, Columns
 from thermo_monitor.eventlog.framing import checksum, records
+from thermo_monitor.eventlog.shortcut import Shortcut
 from thermo_monitor.eventlog.vectors import Vector, holds
 
 _MOST_PROBLEMS = 20  # that are told one by one
@@ -47,6 +48,7 @@ class EventFile:
         self._at = 0
         self._node: tuple[int, int] | None = None
         self._unread = 0
+        self._shortcut = Shortcut()
 
     def read(self) -> bool:
         """Read what was added since; whether there was anything.
@@ -75,28 +77,35 @@ class EventFile:
         """Fold the records of a buffer from `start` on; its first byte is at `offset` in the file."""
         from tensorboard.compat.proto.event_pb2 import Event
 
-        parse, columns, before = Event.FromString, self.columns, self._at
+        parse, columns, before, take = Event.FromString, self.columns, self._at, self._shortcut.take
         self.torn = 0
         for kind, low, high, after in records(data, start):
             if kind == "payload":
-                try:
-                    event = parse(data[low:high])
-                except Exception:  # protobuf's own error, by whatever name this version has
-                    self._problem(f"a record of {high - low} bytes at byte {low + offset}", data[low:high], after, data)
+                payload = data[low:high]
+                if take(payload):
                     self._at = after + offset
                     continue
-                step, wall = event.step, event.wall_time
-                for value in event.summary.value:
-                    what = value.WhichOneof("value")
-                    if what == "simple_value":
-                        column = columns.get(value.tag)
-                        if column is None:
-                            column = columns[value.tag] = Column()
-                        column.steps.append(step)
-                        column.walls.append(wall)
-                        column.values.append(value.simple_value)
-                    elif what == "tensor":
-                        self._tensor(value, step, wall)
+                try:
+                    event = parse(payload)
+                except Exception:  # protobuf's own error, by whatever name this version has
+                    self._problem(f"a record of {high - low} bytes at byte {low + offset}", payload, after, data)
+                    self._at = after + offset
+                    continue
+                step, wall, values = event.step, event.wall_time, event.summary.value
+                for value in values:
+                    tag, number = value.tag, value.simple_value
+                    if number == 0.0 and value.WhichOneof("value") != "simple_value":  # asked only where it is in doubt
+                        if value.HasField("tensor"):
+                            self._tensor(value, step, wall)
+                        continue
+                    column = columns.get(tag)
+                    if column is None:
+                        column = columns[tag] = Column()
+                    column.steps.append(step)
+                    column.walls.append(wall)
+                    column.values.append(number)
+                    if len(values) == 1:
+                        self._shortcut.learn(payload, step, wall, number, column)
             elif kind == "corrupt":
                 self._count(f"{high - low} bytes at byte {low + offset} belong to no record")
             else:
