@@ -24,6 +24,9 @@ ON_THE_HOST = {
     "describe",
     "check_quantities",
     "_telling",
+    "_parts",  # of what arrived: this and the next two
+    "_traces",
+    "_error",
     "_known_on_host",
 }
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from thermo_monitor.probes.attention import ALL_QUANTITIES, AttentionProbe
 from thermo_monitor.probes.base import Probe
+from thermo_monitor.probes.example_gradients import ExampleGradientProbe
 from thermo_monitor.probes.fisher_proxy import FisherProxyProbe
 from thermo_monitor.probes.loss import LossProbe
 from thermo_monitor.probes.norms import GradientProbe, UpdateProbe, WeightProbe
@@ -73,6 +74,7 @@ def study() -> list[Probe]:
         OutputProbe(quantities=_OUTPUT),
         RepresentationProbe(quantities=_REPRESENTATION),
         FisherProxyProbe(quantities=_FISHER),
+        ExampleGradientProbe(),
     ]
 
 

@@ -19,6 +19,8 @@ REASONS: dict[str, str] = {
     "not_stationary": "the window is not stationary",
     "unsupported_optimizer": "not defined for this optimizer",
     "l2_in_gradient": "the optimizer adds weight decay to the gradient, so that its moments are not those of the loss",
+    "second_backward": "a second backward pass was made in one step, so that gradients are not those of one loss",
+    "ambiguous_batch": "forward passes and losses of a step do not match, so that it is not clear what one example is",
     "no_optimizer": "the monitor was not given the optimizer",
     "too_early": "too few steps have been seen",
     "unknown_batch": "the number of examples in the batch is not known",
@@ -206,6 +208,32 @@ _FISHER = (
         "fisher/share_adam_proxy", "share of a layer in the Fisher information, Adam's proxy", "tr F_l/tr F", "1",
         "trace of the layer / trace; for the whole model the largest share of a layer",
         "which layer the loss depends on most sharply", "as the trace", "ours",
+    ),
+    Quantity(
+        "fisher/trace_empirical", "empirical Fisher information", "tr F_emp", "1", "mean_i |g_i|^2, g_i the gradient of -ln p(y_i|x_i)",
+        "mean squared gradient norm of single examples, labels of the data; no curvature away from a well-specified optimum",
+        "per-example gradients heard", "Kunstner et al. 2019, arXiv:1905.12558", "log", 1.25, low=0.0,
+    ),
+    Quantity(
+        "fisher/share_empirical", "share of a layer in the empirical Fisher information", "tr F_l/tr F", "1",
+        "trace of the layer / trace; for the whole model the largest share of a layer",
+        "which layer the loss of single examples depends on most sharply", "as the trace", low=0.0, high=1.0,
+    ),
+    Quantity(
+        "fisher/covered_share", "share of the gradient that is covered", "|g_c|^2/|g|^2", "1",
+        "squared norm of the gradient in parameters whose per-example norms are read / squared norm of the whole gradient",
+        "how much of the model the empirical Fisher information and the noise scale speak of", "a gradient exists", "ours", low=0.0, high=1.0,
+    ),
+    Quantity(
+        "fisher/noise_trace", "gradient noise", "tr S", "1", "B/(B - 1) (mean_i |g_i|^2 - |mean_i g_i|^2)",
+        "trace of the covariance of per-example gradients", "B >= 2; negative values are sampling error", "arXiv:1812.06162",
+        "log", 1.25,
+    ),
+    Quantity(
+        "fisher/gradient_noise_scale", "gradient noise scale", "B_simple", "examples",
+        "tr S / |G|^2, both averaged with 0.995 apart, |G|^2 = (B |gbar|^2 - mean_i |g_i|^2)/(B - 1)",
+        "batch size at which noise and signal of the gradient are equal", "B >= 2 and |G|^2 > 0", "McCandlish et al. 2018, arXiv:1812.06162",
+        "log", 1.25, low=0.0,
     ),
 )  # fmt: skip
 

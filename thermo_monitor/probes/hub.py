@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from thermo_monitor.probes.calls import AttentionCall, OutputCall, RepresentationCall, unreadable
 
@@ -34,6 +34,7 @@ class Hub:
         self.on_attention: list[Callable[[AttentionCall], None]] = []
         self.on_output: list[Callable[[OutputCall], None]] = []
         self.on_representation: list[Callable[[RepresentationCall], None]] = []
+        self.on_loss_value: list[Callable[[Tensor, str, Tensor | int], None]] = []
         self.passes = 0  # forward passes so far
         self.examples = 0  # in the batch of the attention that was heard last
         self.entrances = 0  # calls of the model itself that were seen while open
@@ -90,6 +91,22 @@ class Hub:
         except Exception as error:
             self._off.add(part)
             self._failed(part, error)
+
+    def hear_back(self, part: str, report: Callable[[], None]) -> None:
+        """The same from inside a backward pass, where a gradient arrived that was waited for."""
+        if self not in ACTIVE or part in self._off:
+            return
+        try:
+            with self.meter, torch.no_grad():
+                report()
+        except Exception as error:
+            self._off.add(part)
+            self._failed(part, error)
+
+    def loss_value(self, value: Tensor, reduction: str, rows: Tensor | int) -> None:
+        """A loss function returned."""
+        for listener in self.on_loss_value:
+            listener(value, reduction, rows)
 
     def attention(self, call: AttentionCall) -> None:
         """An attention was called; the second call of one module in a pass is a site of its own."""

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from thermo_monitor.probes.calls import AttentionCall, OutputCall, unreadable
 from thermo_monitor.probes.hub import Hub
+from thermo_monitor.probes.routes import losses
 from thermo_monitor.probes.routes.caller import called_by_stranger, calling_module
 from thermo_monitor.probes.routes.modes import LowMode
 
@@ -163,9 +164,10 @@ class ListeningMode(LowMode):
         kwargs = kwargs or {}
         if torch.compiler.is_compiling():  # traced code is left exactly as it is
             return func(*args, **kwargs)
-        report = _REPORTS.get(func)
-        if report is None:
-            return func(*args, **kwargs)
-        hub = self._hub
-        hub.hear("attention" if report is not _cross_entropy else "output", lambda: report(hub, *args, **kwargs))
-        return func(*args, **kwargs)  # what it calls inside is not heard: a mode is off in its own handler
+        report, hub = _REPORTS.get(func), self._hub
+        if report is not None:
+            hub.hear("attention" if report is not _cross_entropy else "output", lambda: report(hub, *args, **kwargs))
+        result = func(*args, **kwargs)  # what it calls inside is not heard: a mode is off in its own handler
+        if func in losses.REDUCTION and hub.on_loss_value:
+            hub.hear("loss value", lambda: losses.report(hub, func, args, kwargs, result))
+        return result

@@ -1,0 +1,19 @@
+"""Per-example gradients and Fisher matrices, one backward pass at a time, in full."""
+
+import torch
+
+
+def example_gradients(model, loss, inputs, labels):
+    """Gradient of the loss of every example by itself: {name: [B, ...]}."""
+    names, parameters = zip(*((n, p) for n, p in model.named_parameters() if p.requires_grad), strict=True)
+    rows = []
+    for at in range(len(inputs)):
+        value = loss(model(inputs[at : at + 1]), labels[at : at + 1])
+        gradients = torch.autograd.grad(value, parameters, allow_unused=True)
+        rows.append([torch.zeros_like(p) if g is None else g for g, p in zip(gradients, parameters, strict=True)])
+    return {name: torch.stack([row[k] for row in rows]) for k, name in enumerate(names)}
+
+
+def squared_norms(gradients):
+    """[B] squared norms over all parameters."""
+    return sum(g.double().flatten(1).square().sum(1) for g in gradients.values())

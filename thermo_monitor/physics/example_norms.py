@@ -1,0 +1,160 @@
+"""Squared gradient norms of single examples, from what a backward pass of a whole batch computes anyway.
+
+A layer that multiplies its inputs by a weight has, for one example, the gradient ``sum_t g_t a_t^T``: a_t its inputs,
+g_t the gradients at its outputs, t over the T positions. Its squared norm follows from a and g, and no gradient of a
+single example is kept. Padded positions have g = 0 and count for nothing.
+
+Goodfellow 2015, arXiv:1510.01799; sequences: Li et al. 2021, arXiv:2110.05679; the cheaper form per layer: Bu et al.
+2022, arXiv:2205.10683.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from thermo_monitor.physics.precision import precise_matmul, working
+
+# Elements of a product that are made before they are squared and added up: what stays in a cache, or fills a device.
+_BLOCK = {"cpu": 2**18}
+_LARGE_BLOCK = 2**27
+
+
+def gram_is_cheaper(positions: int, width_in: int, width_out: int) -> bool:
+    """Whether the Gram form costs fewer multiplications than the direct one: ``T^2 (i + o) < T i o``.
+
+    Example:
+        >>> gram_is_cheaper(256, 768, 3072), gram_is_cheaper(1024, 768, 3072)
+        (True, False)
+    """
+    return positions * (width_in + width_out) < width_in * width_out
+
+
+def product_norms(a: Tensor, g: Tensor) -> Tensor:
+    """Squared norm of ``sum_t g_t a_t^T`` for each example: the weight of a linear layer or a convolution.
+
+    The Gram form ``sum_{t,s} (a_t . a_s)(g_t . g_s)`` or the direct one, whichever is cheaper; for one position
+    ``|a|^2 |g|^2``. The sum over positions of ``|a_t|^2 |g_t|^2`` is something else.
+
+    Args:
+        a: [B, T, i] inputs.
+        g: [B, T, o] gradients at the outputs.
+
+    Returns:
+        [B] float32, or float64 for float64 inputs.
+
+    Example:
+        >>> a, g = torch.tensor([[[1.0, 0.0], [1.0, 1.0]]]), torch.tensor([[[1.0, 2.0], [0.0, 1.0]]])
+        >>> product_norms(a, g).item()
+        11.0
+    """
+    a, g = working(a), working(g)
+    batch, positions, _ = a.shape
+    if positions == 1:
+        return (a * a).sum((1, 2)) * (g * g).sum((1, 2))
+    if gram_is_cheaper(positions, a.shape[-1], g.shape[-1]):
+        return (precise_matmul(a, a.mT) * precise_matmul(g, g.mT)).sum((1, 2))
+    if batch == 0:
+        return a.new_zeros(0)
+    size = max(1, _BLOCK.get(a.device.type, _LARGE_BLOCK) // (a.shape[-1] * g.shape[-1]))
+    if size == 1:
+        return torch.stack([_square(precise_matmul(y.mT, x)) for x, y in zip(a, g, strict=True)])
+    products = (precise_matmul(g[at : at + size].mT, a[at : at + size]) for at in range(0, batch, size))
+    return torch.cat([product.square_().sum((1, 2)) for product in products])
+
+
+def _square(x: Tensor) -> Tensor:
+    flat = x.view(-1)
+    return torch.dot(flat, flat)
+
+
+def lookup_norms(ids: Tensor, e: Tensor) -> Tensor:
+    """Squared gradient norm of an embedding for each example: ``sum_{t,s} [id_t = id_s] e_t . e_s``.
+
+    The gradients of a token's occurrences add up before they are squared. They are brought together by sorting, so that
+    neither the vocabulary nor the number of different tokens decides a shape.
+
+    Args:
+        ids: [B, T] integers.
+        e: [B, T, d] gradients at the outputs of the embedding.
+
+    Returns:
+        [B] float32, or float64 for float64 inputs.
+
+    Example:
+        >>> e = torch.tensor([[[1.0, 2.0], [0.0, 1.0]]])
+        >>> lookup_norms(torch.tensor([[3, 3]]), e).item(), lookup_norms(torch.tensor([[3, 4]]), e).item()
+        (10.0, 6.0)
+    """
+    e = working(e)
+    if ids.shape[1] == 0:
+        return e.new_zeros(ids.shape[0])
+    ids, order = ids.sort(dim=1)
+    e = e.gather(1, order.unsqueeze(-1).expand_as(e))
+    # Which different token it is, counted within the example.
+    token = (ids.diff(dim=1) != 0).cumsum(1)
+    token = torch.cat([torch.zeros_like(ids[:, :1]), token], 1)
+    sums = torch.zeros_like(e).scatter_add(1, token.unsqueeze(-1).expand_as(e), e)
+    return sums.square().sum((1, 2))
+
+
+def sum_norms(g: Tensor) -> Tensor:
+    """Squared norm of ``sum_t g_t`` for each example: a bias, or the gain of a normalisation with ``g * xhat`` for g.
+
+    Args:
+        g: [B, T, d].
+
+    Returns:
+        [B] float32, or float64 for float64 inputs.
+
+    Example:
+        >>> sum_norms(torch.tensor([[[1.0, 2.0], [0.0, 1.0]]])).item()
+        10.0
+    """
+    return working(g).sum(1).square().sum(1)
+
+
+def tied_cross_terms(ids: Tensor, e: Tensor, a: Tensor, g: Tensor) -> Tensor:
+    """What a weight that is both an embedding and a linear layer has beside the norms of its two parts.
+
+    ``2 sum_{t,s} g_s[id_t] (e_t . a_s)``: twice the product of the two gradients. Leaving it out was wrong by a fifth.
+
+    Args:
+        ids: [B, T] tokens looked up.
+        e: [B, T, d] gradients at the outputs of the embedding.
+        a: [B, S, d] inputs of the linear layer.
+        g: [B, S, V] gradients at its outputs.
+
+    Returns:
+        [B] float32, or float64 for float64 inputs.
+
+    Example:
+        One token, one position: the gradients are e in row 0 and a g^T, whose row 0 is a g_0.
+
+        >>> ids, e, a = torch.zeros(1, 1, dtype=torch.int64), torch.full((1, 1, 1), 3.0), torch.full((1, 1, 1), 5.0)
+        >>> tied_cross_terms(ids, e, a, torch.tensor([[[7.0, 9.0]]])).item()
+        210.0
+    """
+    e, a, g = working(e), working(a), working(g)
+    looked_up = g.gather(2, ids.unsqueeze(1).expand(-1, g.shape[1], -1))  # [B, S, T]
+    return 2 * (looked_up * precise_matmul(a, e.mT)).sum((1, 2))
+
+
+def normalised_layer(x: Tensor, dims: int, eps: float, centred: bool = True) -> Tensor:
+    """The normalised input of a LayerNorm, or of an RMSNorm (not centred): what its gain multiplies.
+
+    Args:
+        x: [..., d] input.
+        dims: number of trailing dimensions that are normalised.
+        eps: added to the variance.
+        centred: whether the mean is taken off.
+
+    Example:
+        >>> normalised_layer(torch.tensor([1.0, 3.0]), 1, 0.0).tolist()
+        [-1.0, 1.0]
+    """
+    x = working(x)
+    over = tuple(range(-dims, 0))
+    if centred:
+        x = x - x.mean(over, keepdim=True)
+    return x * torch.rsqrt(x.square().mean(over, keepdim=True) + eps)

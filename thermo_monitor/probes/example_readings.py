@@ -1,0 +1,178 @@
+"""What squared gradient norms of single examples come to, on the host: units, error bars, and what is not valid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from thermo_monitor.physics.noise_scale import NoiseParts, SmoothedNoise, noise_parts
+from thermo_monitor.probes.base import Array, Map, Measured, number
+
+TRACE, SHARE = "fisher/trace_empirical", "fisher/share_empirical"
+COVERED, NOISE, SCALE = "fisher/covered_share", "fisher/noise_trace", "fisher/gradient_noise_scale"
+POSSIBLE = (TRACE, SHARE, COVERED, NOISE, SCALE)
+
+
+class Heard(NamedTuple):
+    """What is known on the host about one pass.
+
+    Attributes:
+        layers: of the rows of its norms.
+        batch: examples of the micro-batch.
+        reduction: of its loss function; empty where none was heard.
+        rows: that the loss is the mean or the sum over; None where only the device knows.
+        scaled: whether the gradient at the loss was heard.
+    """
+
+    layers: tuple[str, ...]
+    batch: int
+    reduction: str
+    rows: int | None
+    scaled: bool
+
+
+class HeardStep(NamedTuple):
+    """What is known on the host about a step.
+
+    Attributes:
+        passes: in order.
+        squares: layer of each parameter that has a gradient, and whether its norms are there.
+        unscaled: whether the factor that loss scaling left was measured.
+        losses: micro-batches that were told.
+        why: reason code of what makes the step unusable; empty if nothing does.
+    """
+
+    passes: tuple[Heard, ...]
+    squares: tuple[tuple[str, bool], ...]
+    unscaled: bool
+    losses: int
+    why: str
+
+
+@dataclass(slots=True)
+class _Examples:
+    """Squared norms [L, B'] of some examples of a micro-batch of B, in units of the loss of an example."""
+
+    layers: tuple[str, ...]
+    norms: Array
+    batch: int
+    weight: float  # of the mean gradient of the micro-batch in the gradient of the step
+
+
+class ExampleReadings:
+    """Turns what one step sent into readings; remembers the averages of the noise scale.
+
+    Args:
+        quantities: keys asked for.
+        per: whether the loss of an example is the mean or the sum over its tokens.
+    """
+
+    def __init__(self, quantities: Sequence[str], per: str) -> None:
+        self._quantities = quantities
+        self._per = per
+        self._smoothed = SmoothedNoise()
+
+    def read(self, step: int, label: HeardStep, arrays: Sequence[Array]) -> Measured:
+        """Readings of one step."""
+        why = _unusable(label)
+        if why:
+            return Measured([number(step, key, math.nan, reason=why) for key in self._quantities])
+        parts, squares = self._parts(label, iter(arrays))
+        traces = _traces(parts)
+        total = sum(traces.values())
+        error = _error(parts)
+        whole = sum(squares)
+        covered = sum(s for s, (_, there) in zip(squares, label.squares, strict=True) if there)
+        noise = self._noise(parts, covered, total)
+        finite = math.isfinite(total)
+        if finite:
+            self._smoothed.add(noise)
+        smoothed = self._smoothed.parts
+        reasons = {
+            NOISE: noise.reason or "non_finite",
+            SCALE: noise.reason or ("degenerate" if finite else "non_finite"),
+            COVERED: "non_finite" if not math.isfinite(whole) else "degenerate",
+        }
+        values = {
+            TRACE: total,
+            SHARE: max(traces.values()) / total if total > 0 else math.nan,
+            COVERED: covered / whole if whole > 0 else math.nan,
+            NOISE: noise.noise,
+            SCALE: smoothed.scale if finite and not noise.reason else math.nan,
+        }
+        measured = Measured(
+            [
+                number(
+                    step, key, values[key], reason=reasons.get(key, "non_finite"), error=error if key == TRACE else None
+                )
+                for key in self._quantities
+            ]
+        )
+        if SHARE in self._quantities and finite and total > 0:
+            column = np.array(list(traces.values()))[:, None]
+            measured.maps += [Map(TRACE, column, tuple(traces)), Map(SHARE, column / total, tuple(traces))]
+        return measured
+
+    def _parts(self, label: HeardStep, arrays: Iterator[Array]) -> tuple[list[_Examples], list[float]]:
+        raw = []
+        for heard in label.passes:
+            norms = next(arrays)
+            scale = float(next(arrays)) if heard.scaled else math.nan
+            rows = float(next(arrays)) if heard.rows is None else float(heard.rows)
+            raw.append((heard, norms, scale, rows))
+        squares = [float(s) for s in next(arrays)] if label.squares else []
+        unscale = float(next(arrays)) if label.unscaled else 1.0  # 1 / factor of loss scaling
+        if not math.isfinite(unscale):
+            unscale = 1.0
+        parts = []
+        for heard, norms, scale, rows in raw:
+            if not heard.scaled:  # a loss that was not heard is taken for the mean over the step
+                scale, rows, mean = 1 / (unscale * len(label.passes)), heard.batch, True
+            else:
+                mean = heard.reduction == "mean"
+                rows = max(rows, 1.0)
+            # Weight of a single row in what was differentiated.
+            row = scale / rows if mean or heard.reduction == "none" else scale
+            example = row * (rows / heard.batch if self._per == "mean" else 1.0)
+            parts.append(_Examples(heard.layers, norms / example**2, heard.batch, example * heard.batch * unscale))
+        return parts, squares
+
+    def _noise(self, parts: Sequence[_Examples], covered: float, total: float) -> NoiseParts:
+        weight = sum(part.weight for part in parts)
+        batch = sum(part.batch for part in parts)
+        return noise_parts(total, covered / weight**2 if weight else math.nan, small_batch=1, big_batch=batch)
+
+
+def _unusable(label: HeardStep) -> str:
+    if label.why:
+        return label.why
+    if not label.squares or not any(heard.batch for heard in label.passes):
+        return "no_gradient"
+    # A pass that is not a micro-batch (a pair, a second view) holds only a part of each example.
+    return "ambiguous_batch" if label.losses != len(label.passes) else ""
+
+
+def _traces(parts: Sequence[_Examples]) -> dict[str, float]:
+    """Mean squared norm by layer, each micro-batch by its size."""
+    batch = sum(part.batch for part in parts)
+    traces: dict[str, float] = {}
+    for part in parts:
+        for layer, row in zip(part.layers, part.norms.mean(1), strict=True):
+            traces[layer] = traces.get(layer, 0.0) + float(row) * part.batch / batch
+    return traces
+
+
+def _error(parts: Sequence[_Examples]) -> float | None:
+    """Standard error of the mean squared norm, from the spread between examples."""
+    batch = sum(part.batch for part in parts)
+    variance = 0.0
+    for part in parts:
+        whole = part.norms.sum(0)
+        if len(whole) < 2:
+            return None
+        variance += (part.batch / batch) ** 2 * float(whole.var(ddof=1)) / len(whole)
+    return math.sqrt(variance) if math.isfinite(variance) else None
