@@ -27,6 +27,11 @@ ON_THE_HOST = {
     "_parts",  # of what arrived: this and the next two
     "_traces",
     "_error",
+    "_heat",
+    "_averages",
+    "_logit_temperature",
+    "standard_error",
+    "stationary",
     "_known_on_host",
 }
 

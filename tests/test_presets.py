@@ -9,6 +9,15 @@ from thermo_monitor.presets import PRESETS, default, resolve, study
 from thermo_monitor.probes import AttentionProbe, LossProbe, OutputProbe, RepresentationProbe
 from thermo_monitor.sinks import MemorySink
 
+# Undefined under Adam, or at the start of a run; they are read with the reason.
+NOT_HERE = {
+    "opt/configurational_temperature",
+    "opt/kinetic_temperature",
+    "opt/fdr1_ratio",
+    "opt/norm_balance",
+    "opt/sgd_temperature",
+}
+
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_measures_what_it_names(name, spoken):
@@ -18,7 +27,7 @@ def test_a_preset_measures_what_it_names(name, spoken):
         train(model, monitor, optimizer=optimizer)
     named = {key for probe in PRESETS[name]() for key in probe.quantities}
     assert named <= set(quantities.REGISTRY)
-    read = {r.quantity for r in sink.readings if r.value == r.value}
+    read = {r.quantity for r in sink.readings if r.value == r.value or r.quantity in NOT_HERE}
     assert named == {key for key in read if not key.startswith("monitor/")}
     assert not spoken
 

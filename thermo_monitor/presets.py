@@ -18,6 +18,7 @@ from thermo_monitor.probes.loss import LossProbe
 from thermo_monitor.probes.norms import GradientProbe, UpdateProbe, WeightProbe
 from thermo_monitor.probes.output import OutputProbe
 from thermo_monitor.probes.representation import RepresentationProbe
+from thermo_monitor.probes.temperature import TemperatureProbe
 
 _REPRESENTATION = (
     "repr/representation_entropy",
@@ -75,6 +76,7 @@ def study() -> list[Probe]:
         RepresentationProbe(quantities=_REPRESENTATION),
         FisherProxyProbe(quantities=_FISHER),
         ExampleGradientProbe(),
+        TemperatureProbe(),
     ]
 
 

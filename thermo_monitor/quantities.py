@@ -19,10 +19,12 @@ REASONS: dict[str, str] = {
     "not_stationary": "the window is not stationary",
     "unsupported_optimizer": "not defined for this optimizer",
     "l2_in_gradient": "the optimizer adds weight decay to the gradient, so that its moments are not those of the loss",
+    "altered_gradient": "the gradient was changed, clipped say, between being read and the optimizer's step",
     "second_backward": "a second backward pass was made in one step, so that gradients are not those of one loss",
     "ambiguous_batch": "forward passes and losses of a step do not match, so that it is not clear what one example is",
     "no_optimizer": "the monitor was not given the optimizer",
     "too_early": "too few steps have been seen",
+    "unknown_dataset": "the number of examples that batches are drawn from is not known",
     "unknown_batch": "the number of examples in the batch is not known",
     "no_logits": "no logits with integer labels were heard in this step",
     "no_attention": "no attention was heard in this step",
@@ -196,6 +198,42 @@ _OPTIMISER = (
     ),
 )  # fmt: skip
 
+_TEMPERATURE = (
+    Quantity(
+        "opt/configurational_temperature", "configurational temperature", "T_C", "loss", "<w . g>/P over a window, g with weight decay",
+        "heat of the weights in the valley that they are in; 0 for weights whose scale does not matter",
+        "SGD or heavy ball, mini-batches, stationary loss, <g> = 0", "Wenzel et al. 2020, arXiv:2002.02405",
+    ),
+    Quantity(
+        "opt/kinetic_temperature", "kinetic temperature", "T_K", "loss", "(1 + mu)/(2 eta) <|dw|^2>/P over a window",
+        "heat of the motion of the weights; contains the drift where the run is not stationary",
+        "SGD or heavy ball without dampening and Nesterov, mini-batches, stationary loss", "ours, from the recurrence", low=0.0,
+    ),
+    Quantity(
+        "opt/fdr1_ratio", "fluctuation-dissipation ratio", "T_C/T_K", "1", "configurational over kinetic temperature",
+        "1 where the weights have come to a stationary distribution; its error is the noise floor", "as the kinetic temperature",
+        "Yaida 2018, arXiv:1810.00004",
+    ),
+    Quantity(
+        "opt/norm_balance", "norm balance", "-2<w.dw>/<|dw|^2>", "1", "-2 <w . dw>/<|dw|^2> over a window",
+        "1 where the norm of the weights is stationary; a test of stationarity under any optimizer, no temperature", "stationary loss", "identity",
+    ),
+    Quantity(
+        "opt/logit_temperature_proxy", "logit temperature", "1/rms(y)", "1", "1/rms of the output logits, each row centred",
+        "falls as the outputs sharpen; the only temperature that is left in full-batch training and under Adam, and none of the weights",
+        "logits heard", "ours", "log", 1.25, low=0.0,
+    ),
+    Quantity(
+        "opt/sgd_temperature", "temperature of the gradient noise", "T_SGD", "loss", "eta tr S/(2 B P (1 - mu)) (N - B)/(N - 1)",
+        "heat that the noise of the gradient brings in", "SGD or heavy ball, mini-batches, eta h << 1",
+        "Jastrzebski et al. 2017, arXiv:1711.04623; Mandt et al. 2017, arXiv:1704.04289", "log", 1.25,
+    ),
+    Quantity(
+        "opt/sgd_noise_scale", "noise scale of the optimizer", "eta (N/B - 1)", "1", "eta (N/B - 1)/(1 - mu)",
+        "how much noise the settings ask for", "SGD or heavy ball, N known, B < N", "Smith & Le 2018, arXiv:1710.06451", "log", 1.25, low=0.0,
+    ),
+)  # fmt: skip
+
 _FISHER = (
     Quantity(
         "fisher/trace_adam_proxy", "Fisher information, Adam's proxy", "tr F", "1",
@@ -286,7 +324,8 @@ _DETECTION = (
 )  # fmt: skip
 
 REGISTRY: dict[str, Quantity] = {
-    q.key: q for q in (*_ATTENTION, *_OUTPUT, *_OPTIMISER, *_FISHER, *_REPRESENTATION, *_MONITOR, *_DETECTION)
+    q.key: q
+    for q in (*_ATTENTION, *_OUTPUT, *_OPTIMISER, *_TEMPERATURE, *_FISHER, *_REPRESENTATION, *_MONITOR, *_DETECTION)
 }
 
 

@@ -16,7 +16,7 @@ from tests.models import VOCABULARY, Transformer, build, train
 from tests.reference.fisher import example_gradients, squared_norms
 from thermo_monitor import Monitor
 from thermo_monitor.probes import ExampleGradientProbe
-from thermo_monitor.probes.example_readings import COVERED, NOISE, POSSIBLE, SCALE, SHARE, TRACE
+from thermo_monitor.probes.example_readings import COVERED, HEAT, HEAT_SCALE, NOISE, POSSIBLE, SCALE, SHARE, TRACE
 from thermo_monitor.sinks import MemorySink
 
 ALL = ExampleGradientProbe(examples=None)
@@ -434,7 +434,7 @@ def test_a_model_in_training_reads_at_every_step():
         train(model, monitor, steps=6, optimizer=optimizer, accumulate=2)
     assert sink.series(TRACE)[0].tolist() == [0, 2, 4]
     assert (sink.series(TRACE)[1] > 0).all()
-    assert set(POSSIBLE) <= {r.quantity for r in sink.readings}
+    assert set(POSSIBLE[:-1]) <= {r.quantity for r in sink.readings}
 
 
 @pytest.mark.parametrize(
@@ -449,3 +449,50 @@ def test_a_model_in_training_reads_at_every_step():
 def test_wrong_options_are_refused_in_words(options, words):
     with pytest.raises(ValueError, match=words):
         ExampleGradientProbe(**options)
+
+
+def heat(make, data, dataset=None, steps=4):
+    torch.manual_seed(0)
+    model, sink = nn.Linear(3, 4), MemorySink()
+    optimizer = make(model.parameters()) if make else None
+    probe = ExampleGradientProbe(examples=None, dataset=dataset, quantities=(NOISE, HEAT, HEAT_SCALE))
+    with Monitor(model, optimizer, every=1, preset=[probe], sinks=[sink], strict=True) as monitor:
+        for step in range(steps):
+            with monitor.step(step):
+                inputs, labels = data(step)
+                loss = F.cross_entropy(model(inputs), labels)
+                monitor.loss(loss)
+                loss.backward()
+                monitor.gradients()
+                model.zero_grad()
+    return {r.quantity: r for r in sink.readings}
+
+
+def fresh(step):
+    generator = torch.Generator().manual_seed(step)
+    return torch.randn(6, 3, generator=generator), torch.randint(4, (6,), generator=generator)
+
+
+def test_the_temperature_of_the_noise_is_its_formula():
+    found = heat(lambda p: torch.optim.SGD(p, lr=0.2, momentum=0.5), fresh, dataset=100, steps=1)
+    assert found[HEAT].value == pytest.approx(0.2 * found[NOISE].value / (2 * 6 * 16 * 0.5) * 94 / 99)
+    assert found[HEAT_SCALE].value == pytest.approx(0.2 * (100 / 6 - 1) / 0.5)
+    found = heat(lambda p: torch.optim.SGD(p, lr=0.2), fresh)
+    assert found[HEAT].value > 0
+    assert found[HEAT_SCALE].reason == "unknown_dataset"
+
+
+@pytest.mark.parametrize(
+    ("make", "data", "dataset", "why"),
+    [
+        (None, fresh, None, "no_optimizer"),
+        (torch.optim.AdamW, fresh, None, "unsupported_optimizer"),
+        (torch.optim.SGD, lambda step: fresh(0), None, "full_batch"),
+        (torch.optim.SGD, fresh, 6, "full_batch"),
+        (lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, nesterov=True), fresh, None, "unsupported_optimizer"),
+    ],
+)
+def test_where_there_is_no_temperature_it_says_why(make, data, dataset, why):
+    found = heat(make, data, dataset)
+    assert found[HEAT].reason == found[HEAT_SCALE].reason == why
+    assert math.isfinite(found[NOISE].value)

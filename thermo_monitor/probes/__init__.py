@@ -13,3 +13,4 @@ from thermo_monitor.probes.representation import RepresentationProbe as Represen
 from thermo_monitor.probes.routes.explicit import record_attention as record_attention
 from thermo_monitor.probes.routes.explicit import record_output as record_output
 from thermo_monitor.probes.routes.explicit import record_representation as record_representation
+from thermo_monitor.probes.temperature import TemperatureProbe as TemperatureProbe

@@ -76,12 +76,13 @@ class BatchSize:
 
     def collect(self) -> tuple[int, list[Tensor]]:
         """Number of examples, and the labels; then forget."""
-        examples = self._given if self._given is not None else self._examples * _ranks()
+        examples = self._given if self._given is not None else self._examples * ranks()
         labels, self._labels = self._labels, []
         self._examples, self._rows, self._pass = 0, 0, -1
         return examples, labels
 
 
-def _ranks() -> int:
+def ranks() -> int:
+    """Number of data-parallel processes."""
     distributed = torch.distributed
     return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities
+from thermo_monitor.probes.batch import BatchSize, ranks
+from thermo_monitor.probes.descent import descent_of
 from thermo_monitor.probes.example_readings import POSSIBLE, ExampleReadings, Heard, HeardStep
 from thermo_monitor.probes.hooks import Hook
 from thermo_monitor.probes.layers import layer_of
@@ -33,13 +35,16 @@ class ExampleGradientProbe:
         examples: examples read of each micro-batch, evenly spaced; None: all of them.
         modules: ``all`` that can be read, or only the ``norms``, which cost next to nothing.
         per: whether the loss of an example is the ``mean`` or the ``sum`` over its tokens.
+        dataset: number of examples that batches are drawn from without replacement, where it is known; the noise scale
+            of the optimizer needs it.
         quantities: keys to measure; the share of the layers makes the trace a reading per layer as well.
     """
 
     examples: int | None = 8
     modules: Literal["all", "norms"] = "all"
     per: Literal["mean", "sum"] = "mean"
-    quantities: tuple[str, ...] = POSSIBLE
+    dataset: int | None = None
+    quantities: tuple[str, ...] = POSSIBLE[:-1]
 
     def __post_init__(self) -> None:
         check_quantities(self.quantities, POSSIBLE, "ExampleGradientProbe")
@@ -83,7 +88,8 @@ class _ExampleGradientListener(Listener):
         named = dict(run.model.named_parameters())
         self._parameters = {id(p): p for p in named.values()}
         self._layers = {id(p): layer_of(name) for name, p in named.items()}
-        self._readings = ExampleReadings(options.quantities, options.per)
+        self._readings = ExampleReadings(options.quantities, options.per, options.dataset)
+        self._batch = BatchSize(run.hub)
         mixing = [m for m in run.model.modules() if isinstance(m, nn.MultiheadAttention)]
         self._sequence_first = any(not m.batch_first for m in mixing)
         self._passes: dict[int, _Pass] = {}
@@ -196,7 +202,7 @@ class _ExampleGradientListener(Listener):
     def on_loss(self, loss: Tensor) -> None:
         """A micro-batch ends."""
         self._losses += 1
-        self._run.hub.end_of_micro_batch()
+        self._batch.end_of_micro_batch()
 
     def before_step(self) -> None:
         """Squared norms of the whole gradients, and what loss scaling was taken out of them."""
@@ -240,9 +246,16 @@ class _ExampleGradientListener(Listener):
         if self._unscaled is not None:
             tensors.append(self._unscaled)
         why = "second_backward" if self._again else "ambiguous_batch" if unread and not covered else ""
-        label = HeardStep(tuple(heard), squares, self._unscaled is not None, self._losses, why)
+        descent = descent_of(self._run.optimizer)
+        stepped = tuple(dict.fromkeys(descent[key] for key in covered if key in descent))
+        count = sum(self._parameters[key].numel() for key in covered)
+        _, labels = self._batch.collect()
+        label = HeardStep(
+            tuple(heard), squares, self._unscaled is not None, self._losses, why, ranks(), count, stepped, len(labels),
+            self._run.optimizer is not None,
+        )  # fmt: skip
         self._squares, self._unscaled, self._known, self._losses, self._again = None, None, None, 0, False
-        return label, tensors
+        return label, tensors + labels
 
     def read(self, step: int, label: Any, arrays: Sequence[Array]) -> Measured:
         """Readings, in units of the loss of one example."""

@@ -10,11 +10,15 @@ from typing import NamedTuple
 import numpy as np
 
 from thermo_monitor.physics.noise_scale import NoiseParts, SmoothedNoise, noise_parts
+from thermo_monitor.physics.temperature import sgd_noise_scale, sgd_temperature
 from thermo_monitor.probes.base import Array, Map, Measured, number
+from thermo_monitor.probes.batch import Batch
+from thermo_monitor.probes.descent import Descent
 
 TRACE, SHARE = "fisher/trace_empirical", "fisher/share_empirical"
 COVERED, NOISE, SCALE = "fisher/covered_share", "fisher/noise_trace", "fisher/gradient_noise_scale"
-POSSIBLE = (TRACE, SHARE, COVERED, NOISE, SCALE)
+HEAT, HEAT_SCALE = "opt/sgd_temperature", "opt/sgd_noise_scale"
+POSSIBLE = (TRACE, SHARE, COVERED, NOISE, SCALE, HEAT, HEAT_SCALE)
 
 
 class Heard(NamedTuple):
@@ -44,6 +48,11 @@ class HeardStep(NamedTuple):
         unscaled: whether the factor that loss scaling left was measured.
         losses: micro-batches that were told.
         why: reason code of what makes the step unusable; empty if nothing does.
+        ranks: number of data-parallel processes.
+        parameters: number of covered parameters.
+        descent: settings of the optimizer, one for each way in which parameters are stepped.
+        labels: how many tensors of labels come last.
+        optimizer: whether there is one.
     """
 
     passes: tuple[Heard, ...]
@@ -51,6 +60,11 @@ class HeardStep(NamedTuple):
     unscaled: bool
     losses: int
     why: str
+    ranks: int
+    parameters: int
+    descent: tuple[Descent, ...]
+    labels: int
+    optimizer: bool
 
 
 @dataclass(slots=True)
@@ -69,15 +83,21 @@ class ExampleReadings:
     Args:
         quantities: keys asked for.
         per: whether the loss of an example is the mean or the sum over its tokens.
+        dataset: number of examples that batches are drawn from, where it is known.
     """
 
-    def __init__(self, quantities: Sequence[str], per: str) -> None:
+    def __init__(self, quantities: Sequence[str], per: str, dataset: int | None = None) -> None:
         self._quantities = quantities
         self._per = per
+        self._dataset = dataset
         self._smoothed = SmoothedNoise()
+        self._before: Batch | None = None
 
     def read(self, step: int, label: HeardStep, arrays: Sequence[Array]) -> Measured:
         """Readings of one step."""
+        batch = label.ranks * sum(heard.batch for heard in label.passes)
+        seen = Batch(batch, tuple(arrays[len(arrays) - label.labels :]))
+        repeated, self._before = seen.same_as(self._before), seen
         why = _unusable(label)
         if why:
             return Measured([number(step, key, math.nan, reason=why) for key in self._quantities])
@@ -87,12 +107,15 @@ class ExampleReadings:
         error = _error(parts)
         whole = sum(squares)
         covered = sum(s for s, (_, there) in zip(squares, label.squares, strict=True) if there)
-        noise = self._noise(parts, covered, total)
+        noise = _noise(parts, covered, total, batch)
         finite = math.isfinite(total)
         if finite:
             self._smoothed.add(noise)
         smoothed = self._smoothed.parts
+        heat, heat_scale, cold = self._heat(label, batch, repeated)
         reasons = {
+            HEAT: cold or noise.reason,
+            HEAT_SCALE: cold or "unknown_dataset",
             NOISE: noise.reason or "non_finite",
             SCALE: noise.reason or ("degenerate" if finite else "non_finite"),
             COVERED: "non_finite" if not math.isfinite(whole) else "degenerate",
@@ -103,6 +126,8 @@ class ExampleReadings:
             COVERED: covered / whole if whole > 0 else math.nan,
             NOISE: noise.noise,
             SCALE: smoothed.scale if finite and not noise.reason else math.nan,
+            HEAT: heat,
+            HEAT_SCALE: heat_scale,
         }
         measured = Measured(
             [
@@ -141,10 +166,27 @@ class ExampleReadings:
             parts.append(_Examples(heard.layers, norms / example**2, heard.batch, example * heard.batch * unscale))
         return parts, squares
 
-    def _noise(self, parts: Sequence[_Examples], covered: float, total: float) -> NoiseParts:
-        weight = sum(part.weight for part in parts)
-        batch = sum(part.batch for part in parts)
-        return noise_parts(total, covered / weight**2 if weight else math.nan, small_batch=1, big_batch=batch)
+    def _heat(self, label: HeardStep, batch: int, repeated: bool) -> tuple[float, float, str]:
+        """Temperature of the noise, the noise scale of the settings, and why there are none."""
+        settings = {(d.lr, d.momentum) for d in label.descent}
+        if not label.optimizer:
+            return math.nan, math.nan, "no_optimizer"
+        if len(settings) != 1 or not all(d.plain for d in label.descent):
+            return math.nan, math.nan, "unsupported_optimizer"
+        dataset = math.inf if self._dataset is None else self._dataset
+        if repeated or batch >= dataset:
+            return math.nan, math.nan, "full_batch"
+        ((lr, momentum),) = settings
+        heat = sgd_temperature(
+            lr, self._smoothed.parts.noise, batch=batch, parameters=label.parameters, momentum=momentum, dataset=dataset
+        )
+        scale = sgd_noise_scale(lr, batch=batch, dataset=dataset, momentum=momentum)
+        return heat, scale if self._dataset is not None else math.nan, "" if math.isfinite(heat) else "too_early"
+
+
+def _noise(parts: Sequence[_Examples], covered: float, total: float, batch: int) -> NoiseParts:
+    weight = sum(part.weight for part in parts)
+    return noise_parts(total, covered / weight**2 if weight else math.nan, small_batch=1, big_batch=batch)
 
 
 def _unusable(label: HeardStep) -> str:
