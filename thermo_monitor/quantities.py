@@ -19,6 +19,7 @@ REASONS: dict[str, str] = {
     "not_stationary": "the window is not stationary",
     "unsupported_optimizer": "not defined for this optimizer",
     "l2_in_gradient": "the optimizer adds weight decay to the gradient, so that its moments are not those of the loss",
+    "unsupported_loss": "not defined for this loss",
     "altered_gradient": "the gradient was changed, clipped say, between being read and the optimizer's step",
     "second_backward": "a second backward pass was made in one step, so that gradients are not those of one loss",
     "ambiguous_batch": "forward passes and losses of a step do not match, so that it is not clear what one example is",
@@ -256,6 +257,51 @@ _FISHER = (
         "fisher/share_empirical", "share of a layer in the empirical Fisher information", "tr F_l/tr F", "1",
         "trace of the layer / trace; for the whole model the largest share of a layer",
         "which layer the loss of single examples depends on most sharply", "as the trace", low=0.0, high=1.0,
+    ),
+    Quantity(
+        "fisher/trace_mc", "Fisher information, Monte Carlo", "tr F", "1", "N |g|^2 over draws, g of the mean loss over N rows, labels drawn from the model",
+        "how sharply the predictions of one row depend on the parameters; curvature of the loss where the model is right",
+        "categorical output, fixed batch", "Martens 2014, arXiv:1412.1193; Liu et al. 2023, arXiv:2305.14342", "log", 1.25, low=0.0,
+    ),
+    Quantity(
+        "fisher/trace_ggn", "GGN trace", "tr G", "1", "mean_i tr(J_i^T H_i J_i), H the curvature of the loss at the outputs; drawn by H^(1/2)",
+        "curvature of the loss without that of the model; the Fisher information for a softmax with cross entropy",
+        "cross entropy or squared error, fixed batch", "Martens 2014, arXiv:1412.1193", "log", 1.25, low=0.0,
+    ),
+    Quantity(
+        "fisher/share_mc", "share of a layer in the Fisher information", "tr F_l/tr F", "1",
+        "trace of the layer / trace; for the whole model the largest share of a layer",
+        "which layer the predictions depend on most sharply", "as the trace", low=0.0, high=1.0,
+    ),
+    Quantity(
+        "fisher/effective_dimension", "effective dimension", "tr F (F + d)^-1", "parameters", "sum_k F_kk/(F_kk + d), d the damping",
+        "how many parameters the data determine better than a prior of precision d; correlations are left out", "fixed batch; scatters with few draws",
+        "MacKay 1992; diagonal form", "log", 1.25, low=0.0,
+    ),
+    Quantity(
+        "fisher/diag_participation", "participation ratio of the Fisher diagonal", "PR(F)", "parameters", "(sum_k F_kk)^2/sum_k F_kk^2",
+        "over how many parameters the information is spread; too small with few draws", "fixed batch", scale="log", minimum_effect=1.25, low=1.0,
+    ),
+    Quantity(
+        "fisher/top_eigenvalue", "largest eigenvalue of the GGN", "lam_1", "1", "Lanczos with a few products, from below",
+        "curvature in the sharpest direction; gradient descent is stable below 2/eta", "on request, fixed batch", "Lanczos 1950", "log", 1.25, low=0.0,
+    ),
+    Quantity(
+        "fisher/speed", "information speed", "ds", "nats^1/2", "sqrt(dw^T F dw) with the diagonal of F, dw the change of one step",
+        "how far one step moves the predictions, parameters taken one by one", "fixed batch, small step", scale="log", minimum_effect=1.25, low=0.0,
+    ),
+    Quantity(
+        "fisher/length", "information length", "L", "nats^1/2", "sum over steps of ds, the measured one standing for those since the last",
+        "how far the run has come through the manifold of predictions, as the diagonal sees it", "fixed batch; grows with the resolution",
+    ),
+    Quantity(
+        "fisher/output_speed", "output speed", "ds_out", "rad", "rms over rows of 2 arccos sum_v sqrt(p_v q_v), p before and q after the step",
+        "how far one step moves the predictions, exactly; ds^2 is twice the divergence to second order", "categorical output, fixed batch",
+        scale="log", minimum_effect=1.25, low=0.0,
+    ),
+    Quantity(
+        "fisher/output_length", "output length", "L_out", "rad", "sum over steps of ds_out, the measured one standing for those since the last",
+        "how far the run has come through the manifold of predictions", "categorical output, fixed batch; grows with the resolution",
     ),
     Quantity(
         "fisher/covered_share", "share of the gradient that is covered", "|g_c|^2/|g|^2", "1",

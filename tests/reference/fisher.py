@@ -17,3 +17,19 @@ def example_gradients(model, loss, inputs, labels):
 def squared_norms(gradients):
     """[B] squared norms over all parameters."""
     return sum(g.double().flatten(1).square().sum(1) for g in gradients.values())
+
+
+def jacobian(function, parameters):
+    """[outputs, parameters] of a function of a flat parameter vector, row by row."""
+    parameters = parameters.detach().requires_grad_(True)
+    outputs = function(parameters).flatten()
+    return torch.stack([torch.autograd.grad(y, parameters, retain_graph=True)[0] for y in outputs])
+
+
+def softmax_fisher(function, parameters, rows):
+    """The Fisher matrix of a softmax, in full: mean over rows of J^T (diag p - p p^T) J."""
+    outputs = function(parameters.detach())
+    j = jacobian(function, parameters).unflatten(0, (rows, -1))
+    p = outputs.softmax(-1)
+    h = torch.diag_embed(p) - p.unsqueeze(2) * p.unsqueeze(1)
+    return torch.einsum("nvp,nvw,nwq->pq", j, h, j) / rows

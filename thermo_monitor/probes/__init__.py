@@ -3,6 +3,7 @@
 from thermo_monitor.probes.attention import AttentionProbe as AttentionProbe
 from thermo_monitor.probes.base import Probe as Probe
 from thermo_monitor.probes.example_gradients import ExampleGradientProbe as ExampleGradientProbe
+from thermo_monitor.probes.fisher import FisherProbe as FisherProbe
 from thermo_monitor.probes.fisher_proxy import FisherProxyProbe as FisherProxyProbe
 from thermo_monitor.probes.loss import LossProbe as LossProbe
 from thermo_monitor.probes.norms import GradientProbe as GradientProbe
