@@ -88,7 +88,9 @@ class _ExampleGradientListener(Listener):
         named = dict(run.model.named_parameters())
         self._parameters = {id(p): p for p in named.values()}
         self._layers = {id(p): layer_of(name) for name, p in named.items()}
-        self._readings = ExampleReadings(options.quantities, options.per, options.dataset)
+        self._readings = ExampleReadings(
+            options.quantities, options.per, options.dataset, tuple(dict.fromkeys(self._layers.values()))
+        )
         self._batch = BatchSize(run.hub)
         mixing = [m for m in run.model.modules() if isinstance(m, nn.MultiheadAttention)]
         self._sequence_first = any(not m.batch_first for m in mixing)

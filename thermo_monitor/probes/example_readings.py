@@ -84,10 +84,14 @@ class ExampleReadings:
         quantities: keys asked for.
         per: whether the loss of an example is the mean or the sum over its tokens.
         dataset: number of examples that batches are drawn from, where it is known.
+        layers: of the model, in its order.
     """
 
-    def __init__(self, quantities: Sequence[str], per: str, dataset: int | None = None) -> None:
+    def __init__(
+        self, quantities: Sequence[str], per: str, dataset: int | None = None, layers: Sequence[str] = ()
+    ) -> None:
         self._quantities = quantities
+        self._layers = tuple(layers)
         self._per = per
         self._dataset = dataset
         self._smoothed = SmoothedNoise()
@@ -138,8 +142,8 @@ class ExampleReadings:
             ]
         )
         if SHARE in self._quantities and finite and total > 0:
-            column = np.array(list(traces.values()))[:, None]
-            measured.maps += [Map(TRACE, column, tuple(traces)), Map(SHARE, column / total, tuple(traces))]
+            column = np.array([traces.get(layer, math.nan) for layer in self._layers])[:, None]
+            measured.maps += [Map(TRACE, column, self._layers), Map(SHARE, column / total, self._layers)]
         return measured
 
     def _parts(self, label: HeardStep, arrays: Iterator[Array]) -> tuple[list[_Examples], list[float]]:
