@@ -26,6 +26,15 @@ _REPRESENTATION = (
     "repr/effective_rank",
     "repr/participation_ratio",
 )
+_EXAMPLES = (
+    "fisher/trace_empirical",
+    "fisher/share_empirical",
+    "fisher/covered_share",
+    "fisher/noise_trace",
+    "fisher/gradient_noise_scale",
+    "fisher/proxy_ratio",
+    "opt/sgd_temperature",
+)
 _FISHER = ("fisher/trace_adam_proxy", "fisher/share_adam_proxy")
 _OUTPUT = ("out/predictive_entropy", "out/output_specific_heat", "out/calibration_gap", "loss/loss_variance")
 
@@ -75,7 +84,7 @@ def study() -> list[Probe]:
         OutputProbe(quantities=_OUTPUT),
         RepresentationProbe(quantities=_REPRESENTATION),
         FisherProxyProbe(quantities=_FISHER),
-        ExampleGradientProbe(),
+        ExampleGradientProbe(quantities=_EXAMPLES),
         TemperatureProbe(),
     ]
 

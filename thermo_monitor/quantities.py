@@ -309,6 +309,10 @@ _FISHER = (
         "how much of the model the empirical Fisher information and the noise scale speak of", "a gradient exists", "ours", low=0.0, high=1.0,
     ),
     Quantity(
+        "fisher/proxy_ratio", "Adam's proxy over the exact value", "tr F_Adam/tr F", "1", "fisher/trace_adam_proxy / fisher/trace_empirical of the same step",
+        "how far the free proxy can be trusted in this run; its error is that of the exact value", "both valid, every parameter covered", "ours",
+    ),
+    Quantity(
         "fisher/noise_trace", "gradient noise", "tr S", "1", "B/(B - 1) (mean_i |g_i|^2 - |mean_i g_i|^2)",
         "trace of the covariance of per-example gradients", "B >= 2; negative values are sampling error", "arXiv:1812.06162",
         "log", 1.25,

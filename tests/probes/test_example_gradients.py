@@ -16,7 +16,17 @@ from tests.models import VOCABULARY, Transformer, build, train
 from tests.reference.fisher import example_gradients, squared_norms
 from thermo_monitor import Monitor
 from thermo_monitor.probes import ExampleGradientProbe
-from thermo_monitor.probes.example_readings import COVERED, HEAT, HEAT_SCALE, NOISE, POSSIBLE, SCALE, SHARE, TRACE
+from thermo_monitor.probes.example_readings import (
+    COVERED,
+    HEAT,
+    HEAT_SCALE,
+    NOISE,
+    POSSIBLE,
+    RATIO,
+    SCALE,
+    SHARE,
+    TRACE,
+)
 from thermo_monitor.sinks import MemorySink
 
 ALL = ExampleGradientProbe(examples=None)
@@ -434,7 +444,7 @@ def test_a_model_in_training_reads_at_every_step():
         train(model, monitor, steps=6, optimizer=optimizer, accumulate=2)
     assert sink.series(TRACE)[0].tolist() == [0, 2, 4]
     assert (sink.series(TRACE)[1] > 0).all()
-    assert set(POSSIBLE[:-1]) <= {r.quantity for r in sink.readings}
+    assert set(POSSIBLE[:-2]) <= {r.quantity for r in sink.readings}
 
 
 @pytest.mark.parametrize(
@@ -496,3 +506,42 @@ def test_where_there_is_no_temperature_it_says_why(make, data, dataset, why):
     found = heat(make, data, dataset)
     assert found[HEAT].reason == found[HEAT_SCALE].reason == why
     assert math.isfinite(found[NOISE].value)
+
+
+def test_the_proxy_is_held_against_the_exact_value():
+    torch.manual_seed(0)
+    model, sink = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 4)), MemorySink()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-9, betas=(0.9, 0.99))
+    probe = ExampleGradientProbe(examples=None, quantities=(TRACE, RATIO))
+    with Monitor(model, optimizer, every=1, preset=[probe], sinks=[sink], strict=True) as monitor:
+        for step in range(400):
+            with monitor.step(step):
+                inputs, labels = fresh(step)
+                loss = F.cross_entropy(model(inputs), labels)
+                monitor.loss(loss)
+                loss.backward()
+                monitor.gradients()
+                optimizer.step()
+                optimizer.zero_grad()
+    ratios = [r for r in sink.readings if r.quantity == RATIO]
+    assert ratios[0].reason == "too_early"
+    assert all(r.error > 0 for r in ratios[1:])
+    # The weights stand still: the ratio of the means is 1 up to some 200 gradients in the average.
+    exact = sink.series(TRACE)[1][100:]
+    proxy = [r.value * x for r, x in zip(ratios[100:], exact, strict=True)]
+    assert sum(proxy) / exact.sum() == pytest.approx(1, rel=0.1)
+    found = heat(torch.optim.SGD, fresh)
+    assert RATIO not in found
+
+
+def test_the_spot_check_says_why_there_is_no_proxy():
+    model, sink = nn.Linear(3, 4), MemorySink()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    probe = ExampleGradientProbe(quantities=(TRACE, RATIO))
+    with Monitor(model, optimizer, every=1, preset=[probe], sinks=[sink], strict=True) as monitor, monitor.step(0):
+        inputs, labels = fresh(0)
+        loss = F.cross_entropy(model(inputs), labels)
+        monitor.loss(loss)
+        loss.backward()
+        monitor.gradients()
+    assert {r.quantity: r for r in sink.readings}[RATIO].reason == "unsupported_optimizer"

@@ -14,7 +14,8 @@ from torch.utils.hooks import RemovableHandle
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities
 from thermo_monitor.probes.batch import BatchSize, ranks
 from thermo_monitor.probes.descent import descent_of
-from thermo_monitor.probes.example_readings import POSSIBLE, ExampleReadings, Heard, HeardStep
+from thermo_monitor.probes.example_readings import POSSIBLE, RATIO, ExampleReadings, Heard, HeardStep, compared
+from thermo_monitor.probes.fisher_proxy import FisherProxyProbe
 from thermo_monitor.probes.hooks import Hook
 from thermo_monitor.probes.layers import layer_of
 from thermo_monitor.probes.uses import Use, norms_of, supported, uses_of
@@ -44,7 +45,7 @@ class ExampleGradientProbe:
     modules: Literal["all", "norms"] = "all"
     per: Literal["mean", "sum"] = "mean"
     dataset: int | None = None
-    quantities: tuple[str, ...] = POSSIBLE[:-1]
+    quantities: tuple[str, ...] = POSSIBLE[:-2]
 
     def __post_init__(self) -> None:
         check_quantities(self.quantities, POSSIBLE, "ExampleGradientProbe")
@@ -106,6 +107,8 @@ class _ExampleGradientListener(Listener):
         self._known: Tensor | None = None  # gradient of one small parameter, as it was heard
         self._witness = _witness([m for m, kind in kinds.items() if kind])
         self._unscaled: Tensor | None = None
+        # The spot check: the free proxy beside the exact value.
+        self._proxy = FisherProxyProbe().listen(run) if RATIO in options.quantities else None
         hook = Hook(self._called)
         handles = [m.register_forward_hook(hook, with_kwargs=True) for m in kinds if id(m) in self._kinds]
         # A listener that is dropped without close() must not leave its hooks behind.
@@ -205,6 +208,8 @@ class _ExampleGradientListener(Listener):
         """A micro-batch ends."""
         self._losses += 1
         self._batch.end_of_micro_batch()
+        if self._proxy is not None:
+            self._proxy.on_loss(loss)
 
     def before_step(self) -> None:
         """Squared norms of the whole gradients, and what loss scaling was taken out of them."""
@@ -221,6 +226,11 @@ class _ExampleGradientListener(Listener):
                 g = dense[self._witness].float()
                 self._unscaled = (g * g).sum() / (g * self._known).sum()
         self._known = None
+
+    def after_step(self) -> None:
+        """The moments of the optimizer have taken this step in."""
+        if self._proxy is not None:
+            self._proxy.after_step()
 
     def collect(self) -> tuple[Any, list[Tensor]]:
         """Norms [L, B] of each pass by layer, the squares of whole gradients, the scales."""
@@ -257,11 +267,18 @@ class _ExampleGradientListener(Listener):
             self._run.optimizer is not None,
         )  # fmt: skip
         self._squares, self._unscaled, self._known, self._losses, self._again = None, None, None, 0, False
-        return label, tensors + labels
+        proxy, more = (None, []) if self._proxy is None else self._proxy.collect()
+        return (label, len(more), proxy), tensors + labels + more
 
     def read(self, step: int, label: Any, arrays: Sequence[Array]) -> Measured:
         """Readings, in units of the loss of one example."""
-        return self._readings.read(step, label, arrays)
+        heard, count, proxy = label
+        cut = len(arrays) - count
+        measured = self._readings.read(step, heard, arrays[:cut])
+        if self._proxy is not None:
+            (said,) = self._proxy.read(step, proxy, arrays[cut:]).readings
+            measured.readings = [compared(r, said, measured.readings) for r in measured.readings]
+        return measured
 
     def close(self) -> None:
         """Take the hooks off."""

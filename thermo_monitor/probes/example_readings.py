@@ -14,11 +14,13 @@ from thermo_monitor.physics.temperature import sgd_noise_scale, sgd_temperature
 from thermo_monitor.probes.base import Array, Map, Measured, number
 from thermo_monitor.probes.batch import Batch
 from thermo_monitor.probes.descent import Descent
+from thermo_monitor.records import Reading
 
 TRACE, SHARE = "fisher/trace_empirical", "fisher/share_empirical"
 COVERED, NOISE, SCALE = "fisher/covered_share", "fisher/noise_trace", "fisher/gradient_noise_scale"
+RATIO = "fisher/proxy_ratio"
 HEAT, HEAT_SCALE = "opt/sgd_temperature", "opt/sgd_noise_scale"
-POSSIBLE = (TRACE, SHARE, COVERED, NOISE, SCALE, HEAT, HEAT_SCALE)
+POSSIBLE = (TRACE, SHARE, COVERED, NOISE, SCALE, HEAT, HEAT_SCALE, RATIO)
 
 
 class Heard(NamedTuple):
@@ -130,6 +132,7 @@ class ExampleReadings:
             COVERED: covered / whole if whole > 0 else math.nan,
             NOISE: noise.noise,
             SCALE: smoothed.scale if finite and not noise.reason else math.nan,
+            RATIO: math.nan,  # from the proxy, below
             HEAT: heat,
             HEAT_SCALE: heat_scale,
         }
@@ -155,7 +158,7 @@ class ExampleReadings:
             raw.append((heard, norms, scale, rows))
         squares = [float(s) for s in next(arrays)] if label.squares else []
         unscale = float(next(arrays)) if label.unscaled else 1.0  # 1 / factor of loss scaling
-        if not math.isfinite(unscale):
+        if not (math.isfinite(unscale) and unscale > 0):
             unscale = 1.0
         parts = []
         for heard, norms, scale, rows in raw:
@@ -167,7 +170,9 @@ class ExampleReadings:
             # Weight of a single row in what was differentiated.
             row = scale / rows if mean or heard.reduction == "none" else scale
             example = row * (rows / heard.batch if self._per == "mean" else 1.0)
-            parts.append(_Examples(heard.layers, norms / example**2, heard.batch, example * heard.batch * unscale))
+            usable = math.isfinite(example) and example != 0
+            norms = norms / example**2 if usable else np.full_like(norms, math.nan)
+            parts.append(_Examples(heard.layers, norms, heard.batch, example * heard.batch * unscale))
         return parts, squares
 
     def _heat(self, label: HeardStep, batch: int, repeated: bool) -> tuple[float, float, str]:
@@ -193,11 +198,27 @@ def _noise(parts: Sequence[_Examples], covered: float, total: float, batch: int)
     return noise_parts(total, covered / weight**2 if weight else math.nan, small_batch=1, big_batch=batch)
 
 
+def compared(reading: Reading, proxy: Reading, readings: Sequence[Reading]) -> Reading:
+    """The spot check: the proxy over the exact value of the same step, in place of the reading that waits for it."""
+    if reading.quantity != RATIO:
+        return reading
+    exact = next((r for r in readings if r.quantity == TRACE), None)
+    if exact is None or math.isnan(exact.value):
+        return number(reading.step, RATIO, math.nan, reason=reading.reason or "degenerate")
+    if not exact.value > 0:
+        return number(reading.step, RATIO, math.nan, reason="degenerate")
+    ratio = proxy.value / exact.value
+    error = None if exact.error is None else abs(ratio) * exact.error / exact.value
+    return number(reading.step, RATIO, ratio, reason=proxy.reason or "degenerate", error=error)
+
+
 def _unusable(label: HeardStep) -> str:
     if label.why:
         return label.why
-    if not label.squares or not any(heard.batch for heard in label.passes):
+    if not label.squares or not label.passes:
         return "no_gradient"
+    if not any(heard.batch for heard in label.passes):
+        return "n_lt_2"
     # A pass that is not a micro-batch (a pair, a second view) holds only a part of each example.
     return "ambiguous_batch" if label.losses != len(label.passes) else ""
 
