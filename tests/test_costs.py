@@ -9,6 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.models import batches, build, cross_entropy, train
 from thermo_monitor import Monitor
+from thermo_monitor.probes import FisherProbe, NoiseScaleProbe, TemperatureProbe
+from thermo_monitor.probes.fisher import _POSSIBLE as FISHER
 
 
 class NoTorch(TorchFunctionMode):
@@ -65,7 +67,10 @@ class HostReads(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("preset", ["default", "study"])
+BESIDE = [FisherProbe(batches(1)[0], draws=2, lanczos=2, quantities=FISHER), NoiseScaleProbe(), TemperatureProbe()]
+
+
+@pytest.mark.parametrize("preset", ["default", "study", BESIDE])
 def test_measuring_reads_no_value(preset, spoken):
     model = build()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)

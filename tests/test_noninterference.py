@@ -12,7 +12,9 @@ from tests.fingerprint import installed, result, seed_all
 from tests.fits import Module, ThermoMonitor, fit, loader, trainer
 from tests.models import Encoder, Plain, Transformer, batches, build, cross_entropy, train
 from thermo_monitor import Monitor
+from thermo_monitor.probes import ExampleGradientProbe, FisherProbe, NoiseScaleProbe, TemperatureProbe
 from thermo_monitor.probes.base import Listener, Measured
+from thermo_monitor.probes.fisher import _POSSIBLE as FISHER
 
 
 class Silent:
@@ -54,6 +56,35 @@ def test_a_plain_loop_comes_to_the_same(kind, spoken):
             accumulate=2,
         )
         assert monitored == expected
+
+
+@pytest.mark.parametrize("kind", [Transformer, Encoder])
+@pytest.mark.parametrize("optimizer", [torch.optim.AdamW, lambda p, lr: torch.optim.SGD(p, lr, momentum=0.9)])
+def test_gradients_of_examples_and_measurements_beside_the_training_change_nothing(kind, optimizer, spoken):
+    def outcome(make):
+        model = build(kind)
+        stepper = optimizer(model.parameters(), lr=1e-2)
+        seed_all()
+        monitor = make(model, stepper)
+        losses = train(model, monitor, optimizer=stepper, steps=12, accumulate=2)
+        found = result(model, stepper, losses)
+        if not isinstance(monitor, Silent):
+            monitor.close()
+        return found | installed(model)
+
+    expected = outcome(lambda *_: Silent())
+    probes = [
+        ExampleGradientProbe(examples=None),
+        FisherProbe(batches(1)[0], draws=2, lanczos=2, quantities=FISHER),
+        TemperatureProbe(window=32),
+    ]
+    for every in (1, 5):
+        for chosen in (probes, [NoiseScaleProbe()]):
+            assert expected == outcome(
+                lambda model, stepper, every=every, chosen=chosen: Monitor(
+                    model, stepper, every=every, preset=chosen, sinks=[], strict=True
+                )
+            )
 
 
 @pytest.mark.parametrize("clip", [None, 0.1])
