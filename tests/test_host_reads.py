@@ -28,6 +28,7 @@ ON_THE_HOST = {
     "_traces",
     "_error",
     "_heat",
+    "detrended_variance",
     "_averages",
     "_logit_temperature",
     "standard_error",

@@ -199,6 +199,26 @@ _OPTIMISER = (
     ),
 )  # fmt: skip
 
+_LOSS_WINDOW = (
+    Quantity(
+        "loss/loss_window_variance", "variance of the loss over a window", "Var_t L", "nats^2", "variance over a window of the loss of fixed examples, around its line",
+        "how far the loss wanders while the weights do", "20 readings or more, fixed batch", scale="log", minimum_effect=1.25, low=0.0,
+    ),
+    Quantity(
+        "loss/loss_specific_heat", "specific heat of the loss", "C_L", "1", "Var_t L / T_SGD^2",
+        "k/2 for k quadratic directions that fluctuate: how many the noise keeps warm", "T_SGD defined, fixed batch, stationary loss", scale="log", minimum_effect=1.25, low=0.0,
+    ),
+    Quantity(
+        "loss/loss_effective_dof_proxy", "degrees of freedom of the loss", "k", "directions", "2 (<L> - L*)^2 / Var_t L, L* the least loss, known or seen",
+        "number of quadratic directions that fluctuate; no temperature needed", "stationary loss, L* known", "ours", "log", 1.25, low=0.0,
+    ),
+    Quantity(
+        "loss/functional_variance_proxy", "functional variance", "V", "nats^2", "sum over fixed examples of Var_t l_i, around its line",
+        "how many parameters the data fix, were the weights drawn from a posterior; the path of an optimizer is none", "fixed batch",
+        "Watanabe 2010, arXiv:1004.2316", "log", 1.25, low=0.0,
+    ),
+)  # fmt: skip
+
 _TEMPERATURE = (
     Quantity(
         "opt/configurational_temperature", "configurational temperature", "T_C", "loss", "<w . g>/P over a window, g with weight decay",
@@ -375,7 +395,17 @@ _DETECTION = (
 
 REGISTRY: dict[str, Quantity] = {
     q.key: q
-    for q in (*_ATTENTION, *_OUTPUT, *_OPTIMISER, *_TEMPERATURE, *_FISHER, *_REPRESENTATION, *_MONITOR, *_DETECTION)
+    for q in (
+        *_ATTENTION,
+        *_OUTPUT,
+        *_OPTIMISER,
+        *_TEMPERATURE,
+        *_LOSS_WINDOW,
+        *_FISHER,
+        *_REPRESENTATION,
+        *_MONITOR,
+        *_DETECTION,
+    )
 }
 
 

@@ -6,6 +6,7 @@ from thermo_monitor.probes.example_gradients import ExampleGradientProbe as Exam
 from thermo_monitor.probes.fisher import FisherProbe as FisherProbe
 from thermo_monitor.probes.fisher_proxy import FisherProxyProbe as FisherProxyProbe
 from thermo_monitor.probes.loss import LossProbe as LossProbe
+from thermo_monitor.probes.loss_window import LossWindowProbe as LossWindowProbe
 from thermo_monitor.probes.noise import NoiseScaleProbe as NoiseScaleProbe
 from thermo_monitor.probes.norms import GradientProbe as GradientProbe
 from thermo_monitor.probes.norms import UpdateProbe as UpdateProbe
