@@ -31,7 +31,15 @@ def test_the_table_of_defaults_is_the_default_preset():
 
 @pytest.mark.parametrize(
     "name",
-    ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs/defaults.md", "docs/detection.md", "docs/watching.md"],
+    [
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "docs/defaults.md",
+        "docs/detection.md",
+        "docs/fisher.md",
+        "docs/watching.md",
+    ],
 )
 def test_links_and_pictures_exist(name):
     path = ROOT / name
