@@ -11,13 +11,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.reference import attention as reference
 from thermo_monitor.physics import (
     ROW_QUANTITIES,
+    EvenRows,
     attention_logits,
-    evenly_spaced_rows,
+    attention_rows,
     head_sums,
     pooled_moments,
     random_rows,
     reduced_temperature,
     row_statistics,
+    row_sums,
     specific_heat_pooled,
     valid_rows,
 )
@@ -161,10 +163,10 @@ def test_an_additive_mask_of_half_precision_masks_with_its_own_lowest():
 def test_a_sum_of_two_masks_is_still_a_mask_and_a_large_bias_is_not():
     lowest = torch.finfo(torch.float32).min
     q = torch.zeros(1, 1, 1, 4)
-    mask = torch.tensor([0.75 * lowest, 0.25 * lowest, -1e4, 2.0])
+    mask = torch.tensor([0.75 * lowest, -1e4, -8e3, 2.0])
     z, allowed = attention_logits(q, torch.zeros(1, 1, 4, 4), scale=1.0, mask=mask)
-    assert allowed.tolist() == [False, True, True, True]
-    assert z[0, 0, 0, 1:].tolist() == mask[1:].tolist()
+    assert allowed.tolist() == [False, False, True, True]
+    assert z[0, 0, 0, 2:].tolist() == mask[2:].tolist()
 
 
 def test_wrong_use_says_what_is_right():
@@ -178,12 +180,14 @@ def test_wrong_use_says_what_is_right():
 
 
 @pytest.mark.parametrize("rows", [None, [0, 4, 5], [5]])
-@pytest.mark.parametrize("causal", [False, True])
-def test_padded_queries_are_not_valid(rows, causal):
-    q = torch.randn(B, H, Q, D)
+@pytest.mark.parametrize("form", ["bool", "additive", "function"])
+def test_padded_queries_are_not_valid(rows, form):
+    mask = {"bool": padding(), "additive": additive(padding(), -1e4), "function": padding()}[form]
+    if form == "function":
+        rows = rows or list(range(Q))
+        mask = lambda rows, keys: padding().expand(-1, -1, len(rows), -1)  # noqa: E731
     index = None if rows is None else torch.tensor(rows)
-    _, allowed = attention_logits(q, q, scale=1.0, mask=padding(), causal=causal, rows=index)
-    valid = valid_rows(allowed, index, Q, K).expand(B, H, -1)
+    valid = valid_rows(index, Q, K, mask=mask).expand(B, H, -1)
     chosen = range(Q) if rows is None else rows
     assert valid[0].all()
     assert valid[1, 0].tolist() == [i < 4 for i in chosen]
@@ -191,26 +195,26 @@ def test_padded_queries_are_not_valid(rows, causal):
 
 def test_a_mask_without_diagonal_says_nothing_about_padding():
     others = ~torch.eye(4, dtype=torch.bool)
-    assert valid_rows(others, None, 4, 4).all()
-    assert valid_rows(others[1:3], torch.tensor([1, 2]), 4, 4).all()
+    assert valid_rows(None, 4, 4, mask=others).all()
+    assert valid_rows(torch.tensor([1, 2]), 4, 4, mask=others).all()
 
 
 def test_cross_attention_and_unmasked_attention_have_no_padded_queries():
-    assert valid_rows(torch.ones(3, 5, dtype=torch.bool), None, 3, 5) is None
-    assert valid_rows(None, None, 4, 4) is None
+    assert valid_rows(None, 3, 5, mask=torch.ones(3, 5, dtype=torch.bool)) is None
+    assert valid_rows(None, 4, 4) is None
 
 
 @pytest.mark.parametrize(("length", "count"), list(itertools.product((1, 2, 7, 64, 1000), (1, 2, 6, 16, 64))))
 def test_chosen_rows_are_sorted_and_different(length, count):
     state = torch.get_rng_state()
-    even, random = evenly_spaced_rows(length, count), random_rows(length, count, torch.Generator().manual_seed(1))
+    even, random = EvenRows(length, count).index(), random_rows(length, count, torch.Generator().manual_seed(1))
     for rows in (even, random):
         assert rows.dtype == torch.int64
         assert rows.tolist() == sorted(set(rows.tolist()))
         assert len(rows) == min(length, count)
         assert rows[0] >= 0
         assert rows[-1] < length
-    assert torch.equal(even, evenly_spaced_rows(length, count))
+    assert torch.equal(even, EvenRows(length, count).index())
     assert torch.equal(state, torch.get_rng_state())
     if count < length:  # the same from both ends, to the rounding of an index
         assert abs(even[0] - (length - 1 - even[-1])) <= 1
@@ -235,7 +239,7 @@ def setting():
 @pytest.mark.parametrize("with_valid", [False, True])
 def test_sums_of_heads_equal_the_slow_version(with_valid):
     z, allowed, valid = setting()
-    sums = head_sums(row_statistics(z, allowed), valid if with_valid else None, squares=True)
+    sums = head_sums(row_statistics(z, allowed), valid if with_valid else None)
     heads = reference.rows_of_heads(
         z.numpy(), allowed.expand(z.shape).numpy(), valid[:, 0].numpy() if with_valid else None
     )
@@ -245,9 +249,6 @@ def test_sums_of_heads_equal_the_slow_version(with_valid):
         for name in sums.names:
             values = np.array([row[name] for row in rows])
             assert_close(sums.mean(name)[h].item(), values.mean(), rtol=1e-10, atol=1e-10)
-            assert_close(
-                sums.standard_error(name)[h].item(), values.std(ddof=1) / math.sqrt(len(values)), rtol=1e-7, atol=1e-10
-            )
 
 
 def test_rows_with_one_key_are_dropped():
@@ -276,7 +277,7 @@ def test_only_the_quantities_asked_for_are_formed(monkeypatch):
     sums = head_sums(row_statistics(torch.randn(1, 2, 3, 4)), names=["entropy", "logit_std"])
     assert sums.names == ("entropy", "logit_std")
     assert sums.total.shape == (2, 2)
-    assert sums.total_squares is None
+    assert sums.squared_error is None
     with pytest.raises(AssertionError, match="not asked for"):
         head_sums(row_statistics(torch.randn(1, 2, 3, 4)), names=["p_max"])
     assert head_sums(row_statistics(torch.randn(1, 2, 3, 4)), names=()).count.tolist() == [3, 3]
@@ -284,27 +285,30 @@ def test_only_the_quantities_asked_for_are_formed(monkeypatch):
 
 def test_sums_merge_to_those_of_the_whole():
     z, allowed, valid = setting()
-    whole = head_sums(row_statistics(z, allowed), valid, squares=True)
-    parts = [head_sums(row_statistics(z[i], allowed), valid[i], squares=True) for i in (slice(0, 1), slice(1, 3))]
-    merged = parts[0].merge(parts[1])
-    for name in ("count", "total", "total_squares"):
-        assert_close(getattr(merged, name), getattr(whole, name), rtol=1e-12, atol=1e-12)
-    assert parts[0].merge(head_sums(row_statistics(z, allowed))).total_squares is None
+    whole = head_sums(row_statistics(z, allowed), valid)
+    by_row = [row_sums(row_statistics(z[i], allowed), valid[i]) for i in (slice(0, 1), slice(1, 3))]
+    for merged in (by_row[0].heads().merge(by_row[1].heads()), (by_row[0] + by_row[1]).heads()):
+        for name in ("count", "total"):
+            assert_close(getattr(merged, name), getattr(whole, name), rtol=1e-12, atol=1e-12)
+    known, unknown = by_row[0].heads(10), by_row[0].heads()
+    assert known.merge(unknown).squared_error is None
+    assert_close(known.merge(known).squared_error, 2 * known.squared_error)
     with pytest.raises(ValueError, match="cannot be added"):
         whole.merge(head_sums(row_statistics(z), names=("entropy",)))
-    with pytest.raises(ValueError, match="squares=True"):
-        head_sums(row_statistics(z)).standard_error("entropy")
+    with pytest.raises(ValueError, match="sampled_from"):
+        whole.standard_error("entropy")
 
 
 def test_standard_error_of_a_sample_without_replacement_is_exact_on_average():
     # Over all samples of 3 of 5 rows, the mean of se^2 is the variance of the sample mean.
-    z = torch.randn(1, 1, 5, 4, dtype=F64)
+    z = torch.randn(2, 3, 5, 4, dtype=F64)
     errors, means = [], []
     for rows in itertools.combinations(range(5), 3):
-        sums = head_sums(row_statistics(z[:, :, list(rows)]), names=("specific_heat",), squares=True)
-        errors.append(sums.standard_error("specific_heat", rows=5).item() ** 2)
-        means.append(sums.mean("specific_heat").item())
-    assert np.mean(errors) == pytest.approx(np.var(means), rel=1e-9)
+        sums = head_sums(row_statistics(z[:, :, list(rows)]), names=("specific_heat",), sampled_from=5)
+        mean = sums.mean("specific_heat")
+        errors.append([*sums.standard_error("specific_heat").tolist(), sums.standard_error_of_all("specific_heat")])
+        means.append([*mean.tolist(), mean.mean().item()])
+    assert np.mean(np.square(errors), 0) == pytest.approx(np.var(means, 0), rel=1e-9)
 
 
 def test_reduced_temperature_averages_first_and_inverts_then():
@@ -334,3 +338,72 @@ def test_pooled_variance_equals_the_variance_of_the_flattened_logits():
         assert_close(pooled.variance()[h], z[:, h][keep[:, h]].var(), rtol=1e-10, atol=0)
     assert_close(pooled.pooled(0).variance(), z[keep].var(), rtol=1e-10, atol=0)
     assert specific_heat_pooled(z[:1, :, :1, :1]).isnan().all()
+
+
+# ------------------------------------------------------------------------------------------------ statistics of rows
+@pytest.mark.parametrize("together", [1, 4, 16])
+@pytest.mark.parametrize("keys", [40, 23, 57])
+@pytest.mark.parametrize("options", ["causal", "causal, sinks", "causal, bias", "causal, mask", "mask", "plain"])
+@pytest.mark.parametrize("rows", [EvenRows(40, 9), EvenRows(40, 40), None, torch.tensor([3, 17, 39])], ids=str)
+def test_rows_worked_on_together_have_the_statistics_of_their_logits(rows, options, keys, together, monkeypatch):
+    monkeypatch.setattr("thermo_monitor.physics.attention._TOGETHER", together)
+    q, k = torch.randn(2, 4, 40, 8, dtype=F64), torch.randn(2, 2, keys, 8, dtype=F64)
+    given = {"scale": 0.5, "causal": "causal" in options}
+    if "sinks" in options:
+        given["sinks"] = torch.randn(4)
+    if "mask" in options:
+        given["mask"] = torch.rand(2, 1, 40, keys) > 0.4
+    if "bias" in options:
+        given["bias"] = torch.where(torch.rand(4, 1, keys) > 0.4, torch.randn(4, 1, keys), -1e9)
+    index = rows.index() if isinstance(rows, EvenRows) else rows
+    expected = row_statistics(*attention_logits(q, k, rows=index, **given))
+    got = attention_rows(q, k, rows=rows, **given)
+    for name in ("n", "log_partition", "mean_logit", "entropy", "specific_heat", "plain_variance", "max_logit"):
+        assert_close(getattr(got, name), getattr(expected, name), rtol=1e-11, atol=1e-11, equal_nan=True, msg=name)
+
+
+def test_a_causal_attention_does_not_form_most_of_what_it_masks(monkeypatch):
+    q = torch.randn(1, 2, 256, 8)
+    formed = []
+    original = row_statistics
+    monkeypatch.setattr(
+        "thermo_monitor.physics.attention.row_statistics",
+        lambda z, *args, **kwargs: formed.append(z.numel()) or original(z, *args, **kwargs),
+    )
+    attention_rows(q, q, scale=1.0, causal=True, rows=EvenRows(256, 64))
+    assert sum(formed) < 0.65 * 2 * 64 * 256
+
+
+def test_a_score_function_and_a_mask_function_see_the_chosen_rows():
+    q, k = torch.randn(1, 2, 6, 4, dtype=F64), torch.randn(1, 2, 6, 4, dtype=F64)
+
+    def score(z, rows):
+        return 3 * torch.tanh(z / 3) - 0.1 * (rows[:, None] - torch.arange(6)).abs()
+
+    def mask(rows, keys):
+        return torch.arange(keys) <= rows[:, None] + 1
+
+    rows = torch.tensor([1, 4])
+    z, allowed = attention_logits(q, k, scale=0.5, rows=rows, score=score, mask=mask)
+    whole, states = attention_logits(q, k, scale=0.5, score=score, mask=mask)
+    full = 0.5 * q @ k.mT
+    distance = (torch.arange(6)[:, None] - torch.arange(6)).abs()
+    assert_close(whole, 3 * torch.tanh(full / 3) - 0.1 * distance)
+    assert_close(z, whole[:, :, rows])
+    assert torch.equal(allowed, states[rows])
+    assert allowed.sum(-1).tolist() == [3, 6]
+
+
+def test_a_sink_is_one_more_state():
+    q, k, sinks = torch.randn(2, 3, 4, 5, dtype=F64), torch.randn(2, 3, 6, 5, dtype=F64), torch.randn(3, dtype=F64)
+    z, allowed = attention_logits(q, k, scale=1.0, sinks=sinks, mask=torch.arange(6) < 4)
+    by_hand = torch.cat([(q @ k.mT)[..., :4], sinks[None, :, None, None].expand(2, 3, 4, 1)], -1)
+    assert_close(row_statistics(z, allowed).entropy, row_statistics(by_hand).entropy)
+    assert row_statistics(z, allowed).n.unique().tolist() == [5]
+
+
+def test_the_work_type_of_the_matrix_product_does_not_round_the_scaled_query():
+    # With a scale that is no power of two, a product of bfloat16 numbers is exact and its factor is applied after it.
+    q = torch.randn(1, 1, 64, 96).bfloat16()
+    z, _ = attention_logits(q, q, scale=96**-0.5)
+    assert_close(z.double(), q.double() @ q.double().mT * 96**-0.5, rtol=1e-6, atol=2e-6)

@@ -132,7 +132,7 @@ MASKS = {
 @pytest.mark.parametrize("keys", [1, 2, 3, 16, 17, 40])  # 16 and 17: both sides of the change of layout
 def test_equals_the_slow_version(keys, mask, block, monkeypatch):
     if block:
-        monkeypatch.setattr(c, "_CPU_BLOCK", block)
+        monkeypatch.setattr(c, "CPU_BLOCK", block)
     z = torch.randn(2, 2, 5, keys, dtype=F64) * 3 + 10
     mask = MASKS[mask](z.shape)
     got = everything(z, mask)

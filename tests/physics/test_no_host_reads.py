@@ -19,14 +19,12 @@ def every_formula(device, case):
 
     q, k, mask, additive = tensors()
     if case == "attention":
-        for rows in (None, physics.evenly_spaced_rows(40, 8, device), physics.random_rows(40, 8, generator)):
+        for rows in (None, physics.EvenRows(40, 8), physics.random_rows(40, 8, generator)):
             for chosen in (None, mask, additive):
-                z, allowed = physics.attention_logits(
-                    q, k, scale=0.3, mask=chosen, causal=True, rows=rows, bias=additive
-                )
-                row = physics.row_statistics(z, allowed)
-                valid = physics.valid_rows(allowed, rows, 40, 40)
-                sums = physics.head_sums(row, valid, squares=True)
+                row = physics.attention_rows(q, k, scale=0.3, mask=chosen, causal=True, rows=rows, bias=additive)
+                index = rows.index(device) if isinstance(rows, physics.EvenRows) else rows
+                valid = physics.valid_rows(index, 40, 40, mask=chosen, bias=additive)
+                sums = physics.head_sums(row, valid, sampled_from=40)
                 sums.merge(sums).standard_error("entropy")
                 sums.reduced_temperature()
                 physics.pooled_moments(row, valid).pooled(0).variance()

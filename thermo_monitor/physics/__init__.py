@@ -5,7 +5,8 @@ when the device is waited for; undefined is NaN. Every function can be pasted in
 
 * ``adam``: Fisher information from the moments of Adam.
 * ``canonical``: one row of logits as a canonical ensemble.
-* ``attention``: logits of an attention layer, which rows count, sums per head.
+* ``attention``: logits of an attention layer, statistics of its rows, which rows count.
+* ``heads``: from rows to heads, with standard errors.
 * ``ensemble``: output distribution and loss.
 * ``representation``: how many directions the representations use.
 * ``moments``: count, mean and centred squares, which merge exactly.
@@ -13,14 +14,10 @@ when the device is waited for; undefined is NaN. Every function can be pasted in
 
 from thermo_monitor.physics.adam import AdamFisher as AdamFisher
 from thermo_monitor.physics.adam import adam_fisher as adam_fisher
-from thermo_monitor.physics.attention import HeadSums as HeadSums
+from thermo_monitor.physics.attention import EvenRows as EvenRows
 from thermo_monitor.physics.attention import attention_logits as attention_logits
-from thermo_monitor.physics.attention import evenly_spaced_rows as evenly_spaced_rows
-from thermo_monitor.physics.attention import head_sums as head_sums
-from thermo_monitor.physics.attention import pooled_moments as pooled_moments
+from thermo_monitor.physics.attention import attention_rows as attention_rows
 from thermo_monitor.physics.attention import random_rows as random_rows
-from thermo_monitor.physics.attention import reduced_temperature as reduced_temperature
-from thermo_monitor.physics.attention import specific_heat_pooled as specific_heat_pooled
 from thermo_monitor.physics.attention import valid_rows as valid_rows
 from thermo_monitor.physics.canonical import ROW_QUANTITIES as ROW_QUANTITIES
 from thermo_monitor.physics.canonical import RowStatistics as RowStatistics
@@ -43,6 +40,13 @@ from thermo_monitor.physics.ensemble import OutputSums as OutputSums
 from thermo_monitor.physics.ensemble import TokenStatistics as TokenStatistics
 from thermo_monitor.physics.ensemble import output_sums as output_sums
 from thermo_monitor.physics.ensemble import token_statistics as token_statistics
+from thermo_monitor.physics.heads import HeadSums as HeadSums
+from thermo_monitor.physics.heads import RowSums as RowSums
+from thermo_monitor.physics.heads import head_sums as head_sums
+from thermo_monitor.physics.heads import pooled_moments as pooled_moments
+from thermo_monitor.physics.heads import reduced_temperature as reduced_temperature
+from thermo_monitor.physics.heads import row_sums as row_sums
+from thermo_monitor.physics.heads import specific_heat_pooled as specific_heat_pooled
 from thermo_monitor.physics.moments import Moments as Moments
 from thermo_monitor.physics.moments import moments_of as moments_of
 from thermo_monitor.physics.representation import centred_gram as centred_gram

@@ -1,4 +1,4 @@
-"""Attention as many small canonical ensembles: logits, which rows count, and sums per head.
+"""Attention as many small canonical ensembles: the logits of an attention layer, and the statistics of its rows.
 
 Shapes: B examples, H query heads, Hkv key heads (H a multiple of it), Q queries, K keys, D head dimension, R selected
 queries. The logits are the exact argument of the softmax; the rows of a head are averaged, never its weights.
@@ -6,16 +6,65 @@ queries. The logits are the exact argument of the softmax; the rows of a head ar
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from thermo_monitor.physics.canonical import ROW_QUANTITIES, RowStatistics, row_statistics
-from thermo_monitor.physics.moments import Moments
-from thermo_monitor.physics.precision import accumulator, precise_matmul, working
+from thermo_monitor.physics.canonical import CPU_BLOCK, RowStatistics, concatenate, row_statistics
+from thermo_monitor.physics.precision import working
+
+MASKED = -9000.0
+"""An additive term at or below this masks its key.
+
+Programs mask with -1e4 (what half precision holds), -1e9 or the lowest number of a type as often as with -inf, and
+may add two such masks or a position bias. All of these give a weight of exactly zero, but as states such keys would
+swamp the spread of the logits and count as keys that could have been attended to. The limit is absolute, not relative
+to the row, so that the row of a padded query, whose keys are all masked, has no state instead of n equal ones. Its
+price: under a linear bias (ALiBi) the steepest heads lose keys that are more than about 12 000 positions away.
+"""
+
+_TOGETHER = 16
+"""Rows of a causal attention that are worked on together on the host, with the keys that the last of them sees."""
+
+Score = Callable[[Tensor, Tensor], Tensor]
+MaskOf = Callable[[Tensor, int], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class EvenRows:
+    """The middles of ``count`` equal parts of 0 ... length - 1, so that early and late queries weigh the same.
+
+    Known on the host, so that a causal attention need not form the logits that it masks.
+
+    Attributes:
+        length: number of queries.
+        count: number of rows wanted; all rows if there are not more.
+
+    Example:
+        >>> EvenRows(10, 4).index().tolist(), EvenRows(3, 8).index().tolist(), EvenRows(10, 4).row(3)
+        ([1, 3, 6, 8], [0, 1, 2], 8)
+    """
+
+    length: int
+    count: int
+
+    def __len__(self) -> int:
+        return min(self.length, self.count)
+
+    def row(self, i: int) -> int:
+        """Query of the i-th row."""
+        return i if self.count >= self.length else (2 * i + 1) * self.length // (2 * self.count)
+
+    def index(self, device: torch.device | str | None = None) -> Tensor:
+        """[R] int64, sorted, without repetition, R = min(length, count)."""
+        i = torch.arange(len(self), device=device)
+        return i if self.count >= self.length else (2 * i + 1) * self.length // (2 * self.count)
+
+
+Rows = Tensor | EvenRows | None
 
 
 def attention_logits(
@@ -23,10 +72,12 @@ def attention_logits(
     k: Tensor,
     *,
     scale: float,
-    mask: Tensor | None = None,
+    mask: Tensor | MaskOf | None = None,
     bias: Tensor | None = None,
     causal: bool = False,
     rows: Tensor | None = None,
+    score: Score | None = None,
+    sinks: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """The argument of the attention softmax, ``z = scale q k^T + bias``, and the keys that each query may attend to.
 
@@ -36,14 +87,18 @@ def attention_logits(
             ``scaled_dot_product_attention(enable_gqa=True)``; the keys are not repeated in memory.
         scale: what the model multiplies the products with, usually ``D ** -0.5``.
         mask: broadcastable to [B, H, Q, K]. Bool: True means may attend. Float: added to the logits; values at or
-            below half the lowest number of the mask's type, -inf included, mean masked.
-        bias: float, broadcastable to [B, H, Q, K], added to the logits.
+            below ``MASKED``, -inf included, mean masked. Or a function of the rows and the number of keys.
+        bias: float, broadcastable to [B, H, Q, K], added to the logits; masks as a mask does.
         causal: query i attends to keys 0 ... i, aligned at the top left as in ``is_causal=True``.
         rows: [R] indices of the queries to compute. None: all, R = Q.
+        score: what the model makes of the scaled products [B, H, R, K] of these rows before anything is added or
+            masked, such as ``c tanh(z / c)``.
+        sinks: [H] logits of one more state of every row, which has no key.
 
     Returns:
         logits [B, H, R, K] in float32, or float64 if q is; and bool, broadcastable to it, True where the key is a
-        state, or None if every key of every row is. Logits of masked keys have no meaning.
+        state, or None if every key of every row is. Logits of masked keys have no meaning. Sinks come first, as one
+        key more.
 
     Raises:
         ValueError: if the heads cannot share keys, or the mask holds integers.
@@ -54,39 +109,173 @@ def attention_logits(
         >>> z.shape, z[0, 1, 0].tolist(), allowed.tolist()
         (torch.Size([1, 2, 1, 3]), [2.0, 2.0, 2.0], [[True, True, False]])
     """
+    return _logits(q, k, scale, mask, bias, causal, rows, score, sinks, None)
+
+
+def _logits(
+    q: Tensor,
+    k: Tensor,
+    scale: float,
+    mask: Tensor | MaskOf | None,
+    bias: Tensor | None,
+    causal: bool,
+    rows: Tensor | None,
+    score: Score | None,
+    sinks: Tensor | None,
+    out: Tensor | None,
+) -> tuple[Tensor, Tensor | None]:
+    """As ``attention_logits``, in memory that is given."""
     batch, heads, queries, width = q.shape
     key_heads, keys = k.shape[1], k.shape[2]
     if heads % key_heads:
         raise ValueError(f"{heads} query heads cannot share {key_heads} key heads: give a multiple of it")
+    index = rows
     if rows is not None:
         q = q.index_select(2, rows)
-        mask, bias = _take_rows(mask, rows, queries), _take_rows(bias, rows, queries)
-    grouped = (working(q) * scale).reshape(batch, key_heads, heads // key_heads * q.shape[2], width)
-    z = precise_matmul(grouped, k.to(grouped.dtype).transpose(-1, -2)).view(batch, heads, q.shape[2], keys)
-    if bias is not None:
-        z = z + bias
-    allowed = None
-    if mask is not None:
-        if mask.dtype == torch.bool:
-            allowed = mask
-        elif mask.is_floating_point():
-            masked = mask <= torch.finfo(mask.dtype).min / 2
-            z, allowed = z + torch.where(masked, 0.0, mask), ~masked
+    if index is None and (causal or score is not None or callable(mask)):
+        index = torch.arange(queries, device=q.device)
+    q = working(q).reshape(batch * key_heads, heads // key_heads * q.shape[2], width)
+    place = None if out is None else out[: batch * heads * len(index) * keys].view(len(q), -1, keys)  # type: ignore[arg-type]
+    # The factor belongs to the product, not to q, whose rounded values it would round again. An autocast region, and it
+    # may be that of the program, would round both.
+    with torch.autocast(q.device.type, enabled=False):
+        z = torch.baddbmm(q.new_zeros(()), q, k.to(q.dtype).flatten(0, 1).mT, beta=0, alpha=scale, out=place)
+    z = z.view(batch, heads, -1, keys)
+    if score is not None and index is not None:
+        z = score(z, index)
+    allowed: Tensor | None = None
+    for term in (mask, bias):
+        if term is None:
+            continue
+        if not isinstance(term, Tensor):
+            assert index is not None
+            term = term(index, keys)
+        elif rows is not None:
+            term = _take_rows(term, rows, queries)
+        if term.is_floating_point():
+            state = ~(term <= MASKED)
+            z = torch.add(z, term, out=None if out is None else z)
+        elif term.dtype == torch.bool:
+            state = term
         else:
-            raise ValueError(f"mask of type {mask.dtype}: give bool (True may attend) or float (added to the logits)")
+            raise ValueError(f"mask of type {term.dtype}: give bool (True may attend) or float (added to the logits)")
+        allowed = state if allowed is None else allowed & state
     if causal:
-        index = torch.arange(queries, device=q.device) if rows is None else rows
+        assert index is not None
         lower = torch.arange(keys, device=q.device) <= index.unsqueeze(-1)
         allowed = lower if allowed is None else allowed & lower
+    if sinks is not None:
+        z = torch.cat([sinks.to(z.dtype).view(-1, 1, 1).expand(*z.shape[:-1], 1), z], -1)
+        if allowed is not None:
+            allowed = allowed.expand(*allowed.shape[:-1], keys)
+            allowed = torch.cat([torch.ones_like(allowed[..., :1]), allowed], -1)
     return z, allowed
 
 
-def _take_rows(x: Tensor | None, rows: Tensor, queries: int) -> Tensor | None:
+def _take_rows(x: Tensor, rows: Tensor, queries: int) -> Tensor:
     """The selected queries of a tensor [..., Q, K], or the tensor itself where it does not depend on the query."""
-    return x if x is None or x.dim() < 2 or x.shape[-2] != queries else x.index_select(-2, rows)
+    return x if x.dim() < 2 or x.shape[-2] != queries else x.index_select(-2, rows)
 
 
-def valid_rows(allowed: Tensor | None, rows: Tensor | None, queries: int, keys: int) -> Tensor | None:
+def attention_rows(
+    q: Tensor,
+    k: Tensor,
+    *,
+    scale: float,
+    mask: Tensor | MaskOf | None = None,
+    bias: Tensor | None = None,
+    causal: bool = False,
+    rows: Rows = None,
+    score: Score | None = None,
+    sinks: Tensor | None = None,
+) -> RowStatistics:
+    """Statistics of selected rows from their exact logits; see ``attention_logits`` for the arguments.
+
+    Memory is that of the logits of the rows, B H R K numbers, three times.
+
+    Args:
+        q: [B, H, Q, D].
+        k: [B, Hkv, K, D].
+        scale: factor on the products.
+        mask: bool or float, broadcastable to [B, H, Q, K].
+        bias: float, broadcastable to [B, H, Q, K].
+        causal: whether query i sees keys 0 ... i only.
+        rows: which queries; None: all.
+        score: function of the scaled products.
+        sinks: [H] logits of one more state.
+
+    Returns:
+        Statistics of shape [B, H, R].
+
+    Example:
+        >>> q = torch.zeros(1, 1, 4, 8)
+        >>> attention_rows(q, q, scale=1.0, causal=True, rows=EvenRows(4, 2)).entropy.exp()
+        tensor([[[2., 4.]]])
+    """
+    even = rows if isinstance(rows, EvenRows) else EvenRows(q.shape[2], q.shape[2]) if rows is None else None
+    index = even.index(q.device) if even is not None else rows
+    assert isinstance(index, Tensor)
+    batch, keys = q.shape[0], k.shape[2]
+    k = k.to(working(q).dtype).contiguous()
+    chosen = list(_groups(even, len(index), keys, causal, q.device.type))
+    recorded = q.requires_grad and torch.is_grad_enabled()
+    remade = score is not None or sinks is not None or callable(mask)
+    spare: Tensor | None = None
+    share = max(batch, 1)
+    if q.device.type == "cpu" and not recorded and not remade:
+        # On the host new memory costs more than the arithmetic that fills it: three blocks serve all groups.
+        each = q.shape[1] * max(len(index[some]) * seen for some, _, seen in chosen)
+        share = max(1, min(share, CPU_BLOCK // max(each, 1)))
+        spare = torch.empty(3, share * each, dtype=k.dtype)
+    groups = []
+    for some, leading, seen in chosen:
+        parts = []
+        if mask is not None or bias is not None:
+            leading = 0
+        elif leading and sinks is not None:
+            leading += 1
+        for at in range(0, max(batch, 1), share):
+            part = slice(at, at + share)
+            terms = [_part(x, part, batch, seen, keys) for x in (mask, bias)]
+            out, scratch = (None, None) if spare is None else (spare[0], spare[1:])
+            z, allowed = _logits(
+                q[part], k[part, :, :seen], scale, terms[0], terms[1], causal, index[some], score, sinks, out
+            )
+            allowed = None if allowed is None else allowed[..., leading:]
+            given = None if scratch is None else tuple(x[: z.numel()].view(z.shape) for x in scratch)
+            parts.append(row_statistics(z, allowed, leading=leading, scratch=given))
+        groups.append(concatenate(parts, 0))
+    return concatenate(groups, -1)
+
+
+def _groups(even: EvenRows | None, rows: int, keys: int, causal: bool, device: str) -> Iterator[tuple[slice, int, int]]:
+    """Which rows are worked on together, how many keys all of them see, and how many the last of them."""
+    # Half of the work is saved; on other devices the number of calls would weigh more than that.
+    if even is None or not causal or device != "cpu" or rows <= _TOGETHER:
+        yield slice(None), 0, keys
+        return
+    for start in range(0, rows, _TOGETHER):
+        stop = min(start + _TOGETHER, rows)
+        yield slice(start, stop), min(even.row(start) + 1, keys), min(even.row(stop - 1) + 1, keys)
+
+
+def _part(x: Tensor | MaskOf | None, part: slice, batch: int, keys: int, all_keys: int) -> Any:
+    """The examples of a mask that has some, and the first keys of one that depends on them."""
+    if not isinstance(x, Tensor):
+        return x
+    if x.dim() == 4 and x.shape[0] == batch:
+        x = x[part]
+    return x[..., :keys] if x.dim() and x.shape[-1] == all_keys else x
+
+
+def valid_rows(
+    rows: Tensor | None,
+    queries: int,
+    keys: int,
+    *,
+    mask: Tensor | MaskOf | None = None,
+    bias: Tensor | None = None,
+) -> Tensor | None:
     """Which queries are no padding: those that may attend to their own key.
 
     In self-attention a padded token is masked as a key, and its query is computed all the same; averaging over such
@@ -94,49 +283,38 @@ def valid_rows(allowed: Tensor | None, rows: Tensor | None, queries: int, keys: 
     and then all rows are valid.
 
     Args:
-        allowed: bool, broadcastable to [B, H, R, K], as returned by ``attention_logits``.
         rows: [R] the selected queries, or None for all.
         queries: Q, before the selection.
         keys: K. If it differs from Q this is no self-attention over one sequence and the rule does not apply.
+        mask: as in ``attention_logits``.
+        bias: as in ``attention_logits``.
 
     Returns:
         bool, broadcastable to [B, H, R], or None where all rows are valid.
 
     Example:
-        >>> allowed = torch.tensor([[True, True, False]])  # the third token is padding
-        >>> valid_rows(allowed, None, 3, 3).tolist()
+        >>> mask = torch.tensor([[True, True, False]])  # the third token is padding
+        >>> valid_rows(None, 3, 3, mask=mask).tolist()
         [True, True, False]
     """
-    if allowed is None or queries != keys:
+    if (mask is None and bias is None) or queries != keys:
         return None
-    count = queries if rows is None else rows.shape[0]
-    allowed = allowed.expand(*allowed.shape[:-2], count, keys)
-    if rows is None:
-        own = allowed.diagonal(dim1=-2, dim2=-1)
-    else:
-        own = allowed.gather(-1, rows.unsqueeze(-1).expand(*allowed.shape[:-2], count, 1)).squeeze(-1)
+    own: Tensor | None = None
+    for term in (mask, bias):
+        if term is None:
+            continue
+        if isinstance(term, Tensor):
+            term = term.expand(*term.shape[:-2], queries, keys)
+            at = term.diagonal(dim1=-2, dim2=-1)
+            at = at if rows is None else at.index_select(-1, rows)
+        else:
+            assert rows is not None
+            whole = term(rows, keys)
+            at = whole.gather(-1, rows.unsqueeze(-1).expand(*whole.shape[:-1], 1)).squeeze(-1)
+        state = at if at.dtype == torch.bool else ~(at <= MASKED)
+        own = state if own is None else own & state
+    assert own is not None
     return own | ~own.any()
-
-
-def evenly_spaced_rows(length: int, count: int, device: torch.device | str | None = None) -> Tensor:
-    """The middles of ``count`` equal parts of 0 ... length - 1, so that early and late queries weigh the same.
-
-    Args:
-        length: number of queries.
-        count: number of rows wanted; all rows if there are not more.
-        device: where the indices are made.
-
-    Returns:
-        [R] int64, sorted, without repetition, R = min(length, count).
-
-    Example:
-        >>> evenly_spaced_rows(10, 4).tolist(), evenly_spaced_rows(3, 8).tolist()
-        ([1, 3, 6, 8], [0, 1, 2])
-    """
-    if count >= length:
-        return torch.arange(length, device=device)
-    index = torch.arange(count, device=device)
-    return (2 * index + 1) * length // (2 * count)
 
 
 def random_rows(length: int, count: int, generator: torch.Generator) -> Tensor:
@@ -158,161 +336,3 @@ def random_rows(length: int, count: int, generator: torch.Generator) -> Tensor:
     if count >= length:
         return torch.arange(length, device=generator.device)
     return torch.randperm(length, generator=generator, device=generator.device)[:count].sort().values
-
-
-@dataclass(frozen=True, slots=True)
-class HeadSums:
-    """Sums over the valid rows of every head, from which means over any set of micro-batches and ranks follow.
-
-    Attributes:
-        names: N quantities, keys of the registry without ``attn/``.
-        count: [H] number of valid rows with at least two keys.
-        total: [N, H] sums over those rows.
-        total_squares: [N, H] sums of squares, or None if they were not asked for.
-    """
-
-    names: tuple[str, ...]
-    count: Tensor
-    total: Tensor
-    total_squares: Tensor | None = None
-
-    def merge(self, other: HeadSums) -> HeadSums:
-        """Sums over the rows of both."""
-        if self.names != other.names:
-            raise ValueError(f"sums of {self.names} and of {other.names} cannot be added")
-        squares = None
-        if self.total_squares is not None and other.total_squares is not None:
-            squares = self.total_squares + other.total_squares
-        return HeadSums(self.names, self.count + other.count, self.total + other.total, squares)
-
-    def mean(self, name: str) -> Tensor:
-        """[H] mean over rows of a quantity; NaN without rows."""
-        return self.total[self.names.index(name)] / self.count
-
-    def standard_error(self, name: str, rows: int | None = None) -> Tensor:
-        """[H] standard error of the mean over a simple random sample of rows; NaN with fewer than two.
-
-        Args:
-            name: a quantity.
-            rows: how many rows there are in all, if the sample was taken from finitely many.
-        """
-        if self.total_squares is None:
-            raise ValueError("no sums of squares: ask head_sums for squares=True")
-        mean = self.mean(name)
-        spread = (self.total_squares[self.names.index(name)] / self.count - mean * mean).clamp(min=0)
-        variance = spread / (self.count - 1)
-        if rows is not None:
-            variance = variance * (1 - self.count / rows)
-        return torch.where(self.count >= 2, variance.sqrt(), math.nan)
-
-    def reduced_temperature(self) -> Tensor:
-        """[H] reduced temperature of each head, see ``reduced_temperature``; needs ``logit_std``."""
-        return reduced_temperature(self.mean("logit_std"))
-
-
-def head_sums(
-    stats: RowStatistics,
-    valid: Tensor | None = None,
-    names: Sequence[str] = tuple(ROW_QUANTITIES),
-    *,
-    squares: bool = False,
-) -> HeadSums:
-    """Sums over examples and rows, per head. Only the quantities asked for are formed.
-
-    Ratios are formed per row and then added. Rows with fewer than two keys carry no information and are dropped for
-    all quantities; a row that is not finite is not, so that it shows.
-
-    Args:
-        stats: statistics of rows [B, H, R].
-        valid: bool, broadcastable to [B, H, R]; False: a query that does not count, such as padding.
-        names: keys of ``ROW_QUANTITIES``.
-        squares: also add up squares, for standard errors.
-
-    Returns:
-        Sums in float64 (float32 on devices without it).
-
-    Example:
-        >>> z = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]], dtype=torch.float64)  # C = 0.196611933 and 0
-        >>> sums = head_sums(row_statistics(z), names=("specific_heat", "entropy_fraction"))
-        >>> sums.count.tolist(), round(sums.mean("specific_heat").item(), 9)
-        ([2.0], 0.098305967)
-    """
-    keep = stats.n >= 2
-    if valid is not None:
-        keep = keep & valid
-    wide = accumulator(stats.n.device)
-    count = keep.sum((0, 2)).to(wide)
-    names = tuple(names)
-    unknown = [name for name in names if name not in ROW_QUANTITIES]
-    if unknown:
-        raise ValueError(f"no quantities of a row: {unknown}; there are {sorted(ROW_QUANTITIES)}")
-    total = count.new_zeros(len(names), count.shape[0])
-    total_squares = torch.zeros_like(total) if squares else None
-    if names:
-        values = torch.stack([torch.where(keep, ROW_QUANTITIES[name](stats), 0.0) for name in names]).to(wide)
-        # Examples first: rows can be few, and a sum along a short last dimension is slow.
-        total = values.sum(1).sum(-1)
-        total_squares = (values * values).sum(1).sum(-1) if squares else None
-    return HeadSums(names, count, total, total_squares)
-
-
-def reduced_temperature(mean_logit_std: Tensor) -> Tensor:
-    """Reduced temperature of a head, ``T* = 1 / mean over rows of the logit spread``: average first, then invert.
-
-    In units in which random energies of unit spread have temperature 1. Falls as the logits sharpen.
-
-    Args:
-        mean_logit_std: [...] mean over rows of ``logit_std``.
-
-    Returns:
-        [...]; NaN where the spread is zero.
-
-    Example:
-        >>> reduced_temperature(torch.tensor([2.0, 0.0])).tolist()
-        [0.5, nan]
-    """
-    return torch.where(mean_logit_std > 0, 1 / mean_logit_std, math.nan)
-
-
-def pooled_moments(stats: RowStatistics, valid: Tensor | None = None) -> Moments:
-    """Moments of all unmasked logits of a head, merged from those of its rows without another pass over the logits.
-
-    Args:
-        stats: statistics of rows [B, H, R].
-        valid: bool, broadcastable to [B, H, R].
-
-    Returns:
-        [H] moments in float64; ``pooled(0)`` merges the heads and ``merge`` layers or batches.
-
-    Example:
-        >>> z = torch.tensor([[[[1.0, 0.0], [11.0, 10.0]]]], dtype=torch.float64)
-        >>> round(pooled_moments(row_statistics(z)).variance().item(), 9)
-        33.666666667
-    """
-    wide = accumulator(stats.n.device)
-    keep = stats.n >= 1 if valid is None else (stats.n >= 1) & valid
-    count = torch.where(keep, stats.n, 0.0).to(wide)
-    mean = torch.where(keep, stats.plain_mean, 0.0).to(wide)
-    m2 = torch.where(keep & (stats.n >= 2), stats.plain_variance * stats.n, 0.0).to(wide)
-    return Moments(count, mean, m2).pooled((0, 2))
-
-
-def specific_heat_pooled(z: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Pooled logit variance, variant B: variance (ddof 1) of all unmasked logits of a head over examples and rows.
-
-    No specific heat in the canonical sense: it changes when a row is shifted by a constant and has no upper bound
-    (arXiv:2607.20552, eq. 2, where all heads and layers are pooled as well: merge ``pooled_moments`` for that).
-
-    Args:
-        z: [B, H, Q, K] logits.
-        mask: bool, broadcastable to z; True: the key is a state.
-
-    Returns:
-        [H]; NaN with fewer than two logits.
-
-    Example:
-        >>> z = torch.tensor([[[[1.0, 0.0], [11.0, 10.0]]]], dtype=torch.float64)
-        >>> round(specific_heat_pooled(z).item(), 9)
-        33.666666667
-    """
-    return pooled_moments(row_statistics(z, mask)).variance()

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thermo_monitor.physics.attention import evenly_spaced_rows, pooled_moments, random_rows, valid_rows
-from thermo_monitor.physics.canonical import ROW_QUANTITIES, row_statistics
+from thermo_monitor.physics.attention import EvenRows, random_rows
+from thermo_monitor.physics.canonical import ROW_QUANTITIES
+from thermo_monitor.physics.heads import HeadSums, RowSums, pooled_moments, row_sums
 from thermo_monitor.physics.moments import Moments
-from thermo_monitor.physics.precision import accumulator
 from thermo_monitor.probes.base import Array, Listener, Map, Measured, Surroundings, check_quantities, number
 from thermo_monitor.probes.calls import AttentionCall
 from thermo_monitor.records import Reading
@@ -73,20 +73,16 @@ class _Site:
     """Sums of one attention module over the micro-batches of a step.
 
     Attributes:
-        sums: [N + 1, H]: count, and the sum of each quantity.
-        spread: [N, H + 1]: squared error of the sums of each head, and of all heads together; random rows only.
+        sums: of each head; with their squared errors where rows are drawn.
         pooled: moments of the logits of each head, where they are asked for.
     """
 
-    sums: Tensor
-    spread: Tensor | None
+    sums: HeadSums
     pooled: Moments | None
 
     def add(self, other: _Site) -> None:
         """A further micro-batch, which drew its own rows."""
-        self.sums = self.sums + other.sums
-        if self.spread is not None and other.spread is not None:
-            self.spread = self.spread + other.spread
+        self.sums = self.sums.merge(other.sums)
         if self.pooled is not None and other.pooled is not None:
             self.pooled = self.pooled.merge(other.pooled)
 
@@ -124,7 +120,7 @@ class _AttentionListener(Listener):
             for other, moments in parts[1:]:  # the same rows of further examples
                 by_row = by_row + other
                 pooled = pooled.merge(moments) if pooled is not None and moments is not None else None
-            site = _Site(by_row.sum(-1), _spread(by_row, queries) if self._random else None, pooled)
+            site = _Site(by_row.heads(queries if self._random else None), pooled)
         if call.name in self._sites:
             self._sites[call.name].add(site)
         else:
@@ -134,26 +130,17 @@ class _AttentionListener(Listener):
         """A micro-batch ends."""
         self._hub.end_of_micro_batch()
 
-    def _rows(self, queries: int, device: torch.device) -> Tensor:
+    def _rows(self, queries: int, device: torch.device) -> Tensor | EvenRows:
         if not self._random:
-            return evenly_spaced_rows(queries, self._options.rows, device)
+            return EvenRows(queries, self._options.rows)
         if device not in self._generators:
             self._generators[device] = torch.Generator(device).manual_seed(self._seed)
         return random_rows(queries, self._options.rows, self._generators[device])
 
-    def _part(self, call: AttentionCall, rows: Tensor, part: slice) -> tuple[Tensor, Moments | None]:
-        """Counts and sums [N + 1, H, R] over some examples."""
-        queries, keys = call.query.shape[2], call.key.shape[2]
-        selected = None if len(rows) == queries else rows
-        z, allowed = call.logits(selected, part)
-        valid = valid_rows(allowed, selected, queries, keys)
-        stats = row_statistics(z, allowed)
-        # Rows with one key are dropped; a row that is not finite is kept, so that it shows.
-        keep = stats.n >= 2 if valid is None else (stats.n >= 2) & valid
-        wide = accumulator(z.device)
-        values = [torch.where(keep, ROW_QUANTITIES[name](stats), 0.0).sum(0, dtype=wide) for name in self._names]
-        by_row = torch.stack([keep.sum(0).to(wide), *values])
-        return by_row, pooled_moments(stats, valid) if self._pool else None
+    def _part(self, call: AttentionCall, rows: Tensor | EvenRows, part: slice) -> tuple[RowSums, Moments | None]:
+        """Sums over some examples."""
+        stats, valid = call.statistics(rows, part)
+        return row_sums(stats, valid, self._names), pooled_moments(stats, valid) if self._pool else None
 
     def collect(self) -> tuple[Any, list[Tensor]]:
         """Sums of every site, in the order of the model's modules."""
@@ -162,9 +149,9 @@ class _AttentionListener(Listener):
         self._layers += sorted(fresh, key=self._position)
         tensors = []
         for site in sites.values():
-            tensors.append(site.sums)
-            if site.spread is not None:
-                tensors.append(site.spread)
+            tensors.append(torch.cat([site.sums.count.unsqueeze(0), site.sums.total]))
+            if site.sums.squared_error is not None:
+                tensors.append(site.sums.squared_error)
             if site.pooled is not None:
                 tensors.append(torch.stack([site.pooled.count, site.pooled.mean, site.pooled.m2]))
         return list(sites), tensors
@@ -179,10 +166,13 @@ class _AttentionListener(Listener):
         if not label:
             return Measured([number(step, key, math.nan, reason="no_attention") for key in self._options.quantities])
         width = 1 + self._random + self._pool
-        sums = dict(zip(label, arrays[::width], strict=True))
-        spreads = dict(zip(label, arrays[1::width], strict=True)) if self._random else {}
+        arrays_of = [[torch.from_numpy(array.copy()) for array in arrays[k::width]] for k in range(1 + self._random)]
+        sites = {
+            name: HeadSums(self._names, sums[0], sums[1:], error[0] if error else None)
+            for name, sums, *error in zip(label, *arrays_of, strict=True)
+        }
         layers = tuple(self._layers)
-        heads = max(array.shape[1] for array in sums.values())
+        heads = max(len(site.count) for site in sites.values())
         out = Measured()
         with np.errstate(invalid="ignore", divide="ignore"):
             for key in self._options.quantities:
@@ -191,55 +181,36 @@ class _AttentionListener(Listener):
                     reason = "non_finite" if float(pooled.count) >= 2 else "n_lt_2"
                     out.readings.append(number(step, key, float(pooled.variance()), reason=reason))
                     continue
-                at = self._names.index("logit_std" if key == _TEMPERATURE else key.removeprefix("attn/"))
+                name = "logit_std" if key == _TEMPERATURE else key.removeprefix("attn/")
                 values = np.full((len(layers), heads), np.nan)
                 errors = []
-                for name, array in sums.items():
-                    mean, error = _mean(key, at, array, spreads.get(name))
-                    values[layers.index(name), : len(mean)] = mean
+                for layer, site in sites.items():
+                    mean, error = _mean(key, name, site)
+                    values[layers.index(layer), : len(mean)] = mean
                     errors.append(error)
                 out.maps.append(Map(key, values, layers))
-                finite = all(np.isfinite(array[[0, 1 + at]]).all() for array in sums.values())
-                rows = sum(float(array[0].sum()) for array in sums.values())
+                at = self._names.index(name)
+                finite = all(
+                    bool(site.count.isfinite().all() & site.total[at].isfinite().all()) for site in sites.values()
+                )
+                rows = sum(float(site.count.sum()) for site in sites.values())
                 reason = "n_lt_2" if rows == 0 else "non_finite" if not finite else "degenerate"
                 out.readings.append(_whole(step, key, values, errors, finite, reason))
         return out
 
 
-def _mean(key: str, at: int, sums: Array, spread: Array | None) -> tuple[Array, float]:
+def _mean(key: str, name: str, sums: HeadSums) -> tuple[Array, float]:
     """Mean of a quantity [H], and the standard error of its mean over heads."""
-    count = sums[0]
-    mean, error = sums[1 + at] / count, math.nan
-    if spread is not None:
-        # Heads share their rows, so the error of their mean is not that of independent numbers.
-        error = float(np.sqrt(spread[at, -1]) / count.sum())
+    mean, known = sums.mean(name).numpy(), sums.squared_error is not None
+    error = sums.standard_error_of_all(name).item() if known else math.nan
     if key != _TEMPERATURE:
         return mean, error
     mean = np.where(mean > 0, mean, np.nan)
-    if spread is not None:
-        single = np.sqrt(spread[at, :-1]) / count
+    if known:
+        single = sums.standard_error(name).numpy()
         # Carried over from the spread of the logits, as if the heads were as correlated in the one as in the other.
         error *= float(np.nanmean(single / mean**2) / np.nanmean(single)) if np.nansum(single) > 0 else 1.0
     return 1 / mean, error
-
-
-def _spread(by_row: Tensor, queries: int) -> Tensor:
-    """Variance of the sums of each head, and of all heads [N, H + 1], under simple random sampling of the rows.
-
-    All examples and heads share the rows, so the row positions are what was sampled: with y_r and c_r the sum and the
-    count of position r, m of M positions and the mean y / c, the variance is
-    m / (m - 1) sum_r (y_r - (y / c) c_r)^2 (1 - m / M) (Cochran 1977, section 6).
-    """
-    count, values = by_row[0], by_row[1:]
-    m = by_row.shape[-1]
-    ratio = values.sum(-1, keepdim=True) / count.sum(-1, keepdim=True).clamp(min=1)
-    residual = values - ratio * count
-    residual = torch.cat([residual, residual.sum(1, keepdim=True)], 1)
-    if m >= queries:
-        return torch.zeros_like(residual[..., 0])
-    if m < 2:
-        return torch.full_like(residual[..., 0], math.nan)
-    return residual.square().sum(-1) * (m / (m - 1) * (1 - m / queries))
 
 
 def _pooled(arrays: Sequence[Array]) -> Moments:

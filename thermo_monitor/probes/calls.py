@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from thermo_monitor.physics.attention import attention_logits
-
-MASKED = -9000.0
-"""An additive term at or below this masks its key.
-
-Programs mask with -1e4 (what half precision holds), -1e9 or the lowest number of a type as often as with -inf, and
-may add two such masks or a position bias. All of these give a weight of exactly zero, but as states such keys would
-swamp the spread of the logits and count as keys that could have been attended to. The limit is absolute, not relative
-to the row, so that the row of a padded query, whose keys are all masked, has no state instead of n equal ones. Its
-price: under a linear bias (ALiBi) the steepest heads lose keys that are more than about 12 000 positions away.
-"""
+from thermo_monitor.physics.attention import MaskOf, Rows, Score, attention_logits, attention_rows, valid_rows
+from thermo_monitor.physics.canonical import RowStatistics
 
 
 @dataclass(slots=True)
@@ -29,18 +22,24 @@ class AttentionCall:
         query: [B, H, Q, D].
         key: [B, H_kv, K, D], before the heads are repeated.
         scale: factor on the scores.
-        mask: bool (True = may attend) or additive, broadcastable to [B, H, Q, K], or None.
+        mask: bool (True = may attend) or additive, broadcastable to [B, H, Q, K], or None; or a function of examples
+            [b], rows [R] and the number of keys that gives it for these.
         bias: added to the scores, or None.
         causal: whether query i sees keys 0 to i only, beside the mask.
+        score: function of the scaled products [b, H, R, K], examples [b] and rows [R] that gives what the model makes
+            of them, or None.
+        sinks: [H] logits of one more state, or None.
     """
 
     name: str
     query: Tensor
     key: Tensor
     scale: float
-    mask: Tensor | None = None
+    mask: Tensor | Callable[[Tensor, Tensor, int], Tensor] | None = None
     bias: Tensor | None = None
     causal: bool = False
+    score: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+    sinks: Tensor | None = None
 
     def logits(self, rows: Tensor | None = None, part: slice = slice(None)) -> tuple[Tensor, Tensor | None]:
         """The argument of the softmax for some queries of some examples, and which keys are states.
@@ -52,16 +51,44 @@ class AttentionCall:
         Returns:
             logits [b, H, R, K] and bool, broadcastable to it, True where the key is a state, or None if all are.
         """
+        return attention_logits(**self._arguments(part), rows=rows)
+
+    def statistics(self, rows: Rows = None, part: slice = slice(None)) -> tuple[RowStatistics, Tensor | None]:
+        """Statistics [b, H, R] of some queries of some examples, and which of them are no padding (None: all)."""
+        arguments = self._arguments(part)
+        queries, keys = self.query.shape[2], self.key.shape[2]
+        index = rows if rows is None or isinstance(rows, Tensor) else rows.index(self.query.device)
+        valid = valid_rows(index, queries, keys, mask=arguments["mask"], bias=arguments["bias"])
+        return attention_rows(**arguments, rows=rows), valid
+
+    def _arguments(self, part: slice) -> dict[str, Any]:
         query, key = self.query.detach(), self.key.detach()
         batch = max(query.shape[0], key.shape[0])  # learned queries may be the same for all examples
         query, key = (x.expand(batch, -1, -1, -1)[part] for x in (query, key))
-        mask, bias = _examples(self.mask, part, batch), _examples(self.bias, part, batch)
-        z, allowed = attention_logits(query, key, scale=self.scale, mask=mask, bias=bias, causal=self.causal, rows=rows)
-        for term in (mask, bias):
-            if term is not None and term.is_floating_point():
-                state = ~(_queries(term, rows, query.shape[2]) <= MASKED)
-                allowed = state if allowed is None else allowed & state
-        return z, allowed
+        mask: Any = _examples(self.mask, part, batch) if isinstance(self.mask, Tensor) else self.mask
+        score: Any = self.score
+        if callable(mask) or score is not None:
+            examples = torch.arange(batch, device=query.device)[part]
+            mask = _for_examples(mask, examples) if callable(mask) else mask
+            score = None if score is None else _score_for_examples(score, examples)
+        return {
+            "q": query,
+            "k": key,
+            "scale": self.scale,
+            "mask": mask,
+            "bias": None if self.bias is None else _examples(self.bias, part, batch),
+            "causal": self.causal,
+            "score": score,
+            "sinks": None if self.sinks is None else self.sinks.detach(),
+        }
+
+
+def _for_examples(mask: Callable[[Tensor, Tensor, int], Tensor], examples: Tensor) -> MaskOf:
+    return lambda rows, keys: mask(examples, rows, keys)
+
+
+def _score_for_examples(score: Callable[[Tensor, Tensor, Tensor], Tensor], examples: Tensor) -> Score:
+    return lambda z, rows: score(z, examples, rows)
 
 
 @dataclass(slots=True)
@@ -108,11 +135,7 @@ def unreadable(*tensors: Tensor | None) -> str:
     return ""
 
 
-def _examples(x: Tensor | None, part: slice, batch: int) -> Tensor | None:
+def _examples(x: Tensor, part: slice, batch: int) -> Tensor:
     """The examples of a mask or bias that has a batch dimension of its own."""
-    return x[part] if x is not None and x.dim() == 4 and x.shape[0] == batch and batch > 1 else x
-
-
-def _queries(x: Tensor, rows: Tensor | None, queries: int) -> Tensor:
-    """The queries of a mask or bias that depends on them."""
-    return x if rows is None or x.dim() < 2 or x.shape[-2] != queries else x.index_select(-2, rows)
+    x = x.detach()
+    return x[part] if x.dim() == 4 and x.shape[0] == batch and batch > 1 else x

@@ -110,7 +110,9 @@ class Hub:
 
     def attention(self, call: AttentionCall) -> None:
         """An attention was called; the second call of one module in a pass is a site of its own."""
-        why = unreadable(call.query, call.key, call.mask, call.bias)
+        why = unreadable(
+            call.query, call.key, *(x for x in (call.mask, call.bias, call.sinks) if isinstance(x, Tensor))
+        )
         if why:
             return self.refuse(call.name, why)
         call.name = self._numbered(call.name)

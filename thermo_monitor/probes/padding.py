@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from thermo_monitor.probes.calls import MASKED
+from thermo_monitor.physics.attention import MASKED
 from thermo_monitor.probes.hooks import Hook
 
 # Arguments that tell it, and whether true means a real token (transformers) or a padded one (torch.nn).

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from thermo_monitor.physics import representation as geometry
-from thermo_monitor.physics.attention import evenly_spaced_rows
+from thermo_monitor.physics.attention import EvenRows
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities, number
 from thermo_monitor.probes.calls import RepresentationCall
 from thermo_monitor.probes.hooks import Hook
@@ -127,7 +127,7 @@ class _RepresentationListener(Listener):
         if hidden.dim() == 3 and self._options.positions == "last":
             hidden, real = _last(hidden, real)
         hidden = hidden.reshape(-1, hidden.shape[-1])
-        rows = evenly_spaced_rows(hidden.shape[0], self._options.tokens, device=hidden.device)
+        rows = EvenRows(hidden.shape[0], self._options.tokens).index(hidden.device)
         sample, present = hidden[rows], None if real is None else real.reshape(-1)[rows]
         with torch.autocast(sample.device.type, enabled=False):
             grams = [geometry.normalised_gram(sample, present), geometry.centred_gram(sample, present)]
