@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from thermo_monitor.guard import Guard
-from thermo_monitor.physics.attention import attention_logits
 from thermo_monitor.probes.base import Listener, Measured, Probe, Surroundings
 from thermo_monitor.probes.calls import AttentionCall, OutputCall, RepresentationCall
 from thermo_monitor.probes.ear import Ear
@@ -91,9 +90,7 @@ class Heard:
 
 def softmax(call: AttentionCall) -> Tensor:
     """The attention weights that follow from a call; 0 in rows without a state."""
-    z, allowed = attention_logits(
-        call.query, call.key, scale=call.scale, mask=call.mask, bias=call.bias, causal=call.causal
-    )
+    z, allowed = call.logits()
     if allowed is not None:
         z = torch.where(allowed, z, -torch.inf)
     return z.softmax(-1).nan_to_num(0.0)

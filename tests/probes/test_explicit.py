@@ -221,3 +221,75 @@ def test_the_look_at_the_stack_keeps_nothing_alive():
 
     assert program(model)
     assert holding(model)["x"] is model
+
+
+# -------------------------------------------------------------------------------- what only this route can be told of
+def reported(**given) -> torch.Tensor:
+    """The weights that follow from a report, [B, H, Q, K] or with a sink in front."""
+    q, k = torch.randn(2, 4, 6, 8), torch.randn(2, 2, 6, 8)
+    with listening(ByHand()) as ears:
+        record_attention("flex", q, k, **given)
+    reported.tensors = q, k
+    return softmax(ears.attention[0])
+
+
+def flex(**given) -> torch.Tensor:
+    """The weights of torch's flex_attention for the same tensors: with the identity as values they are its result."""
+    from torch.nn.attention import flex_attention
+
+    q, k = reported.tensors
+    v = torch.eye(6).expand(2, 2, 6, 6)
+    flex_attention._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG, before = True, False
+    try:
+        return flex_attention.flex_attention(q, k, v, enable_gqa=True, **given)
+    finally:
+        flex_attention._FLEX_ATTENTION_DISABLE_COMPILE_DEBUG = before
+
+
+SLOPES = torch.tensor([0.5, 0.25, 0.1, 0.05])
+RULES = {
+    "alibi": lambda score, b, h, i, j: score - SLOPES[h] * (i - j).abs(),
+    "cap": lambda score, b, h, i, j: 2 * torch.tanh(score / 2),
+    "by example": lambda score, b, h, i, j: score * (1 + b),
+}
+
+
+@pytest.mark.parametrize("rule", [None, *RULES])
+@pytest.mark.parametrize("window", [None, 3])
+def test_what_flex_attention_was_given_can_be_reported(rule, window):
+    from torch.nn.attention.flex_attention import create_block_mask
+
+    block = None
+    if window is not None:
+        rule_of_mask = lambda b, h, i, j: (i >= j) & (i - j < window)  # noqa: E731
+        block = create_block_mask(rule_of_mask, None, None, 6, 6, device="cpu")
+    given = {"score_mod": RULES.get(rule), "block_mask": block}
+    ours = reported(**given)
+    assert (ours - flex(**given)).abs().max() < 1e-5
+
+
+def test_caps_and_sinks_can_be_reported():
+    ours = reported(softcap=0.7)
+    assert (ours - flex(score_mod=lambda s, b, h, i, j: 0.7 * torch.tanh(s / 0.7))).abs().max() < 1e-5
+    sinks = torch.randn(4)
+    ours = reported(sinks=sinks)
+    q, k = reported.tensors
+    z = q @ k.repeat_interleave(2, 1).mT / 8**0.5
+    whole = torch.cat([sinks[None, :, None, None].expand(2, 4, 6, 1), z], -1).softmax(-1)
+    assert (ours - whole).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"block_mask": "no mask"},
+        {"softcap": 1.0, "score_mod": RULES["cap"]},
+    ],
+)
+def test_a_contradictory_report_is_refused(given):
+    q = torch.randn(1, 1, 3, 4)
+    with one_line() as lines, listening(ByHand()) as ears:
+        record_attention("mixed up", q, q, **given)
+    assert ears.attention == []
+    assert len(lines) == 1
+    assert "mixed up" in lines[0]

@@ -1,7 +1,6 @@
 """Models of transformers: what is heard against eager weights of the same parameters, and the traps of masks."""
 
 import contextlib
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -10,6 +9,54 @@ from torch import Tensor, nn
 from tests.probes.models import gradients, listening, one_line, softmax
 
 transformers = pytest.importorskip("transformers")
+FLASH = "flash_attention_2"
+
+
+def flash(q, k, v, causal, softmax_scale=None, window_size=(-1, -1), softcap=0.0, **kwargs):
+    """What FlashAttention computes, on [B, T, H, D], written out; dropout is left out."""
+    groups = q.shape[2] // k.shape[2]
+    q, k, v = (x.transpose(1, 2) for x in (q, k.repeat_interleave(groups, 2), v.repeat_interleave(groups, 2)))
+    z = q @ k.mT * (softmax_scale or q.shape[-1] ** -0.5)
+    if softcap:
+        z = softcap * torch.tanh(z / softcap)
+    distance = torch.arange(q.shape[2])[:, None] - torch.arange(k.shape[2])
+    if causal:
+        z = z.masked_fill(distance < 0, -torch.inf)
+    if window_size[0] >= 0:
+        z = z.masked_fill((distance > window_size[0]) | (distance < -window_size[1]), -torch.inf)
+    return (z.softmax(-1) @ v).transpose(1, 2)
+
+
+def flash_of_parts(q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q=None, max_seqlen_k=None, **kwargs):
+    """The same for packed sequences [total, H, D]."""
+    ends = zip(
+        *(x.tolist() for x in (cu_seqlens_q[:-1], cu_seqlens_q[1:], cu_seqlens_k[:-1], cu_seqlens_k[1:])), strict=True
+    )
+    return torch.cat([flash(q[None, a:b], k[None, c:d], v[None, c:d], **kwargs)[0] for a, b, c, d in ends])
+
+
+@pytest.fixture(autouse=True)
+def flash_on_the_host(monkeypatch):
+    """The library's own path to FlashAttention, with the kernels replaced by the formulas."""
+    library = transformers.modeling_flash_attention_utils
+    functions = (flash, flash_of_parts, None, library._pad_input, library._unpad_input)
+    supported = dict.fromkeys(("dropout_p", "window_size", "softcap", "max_seqlen_q", "max_seqlen_k"), True)
+    every = ("deterministic", "s_aux", "learnable_sink", "block_table", "page_table", "cache_seqlens")
+    supported = dict.fromkeys(every, False) | supported
+
+    def processed(**kwargs):
+        return library._process_flash_attention_kwargs(**kwargs, supports_mapping=supported)
+
+    monkeypatch.setattr(library, "lazy_import_flash_attention", lambda *a, **k: (functions, (processed, None)))
+
+
+def set_implementation(model: nn.Module, implementation: str) -> nn.Module:
+    """As if the package were installed, which the library checks when a model is made."""
+    for module in model.modules():
+        if hasattr(module, "config") and hasattr(module.config, "_attn_implementation"):
+            module.config._attn_implementation = implementation
+    return model
+
 
 V, T = 31, 10
 
@@ -17,6 +64,7 @@ V, T = 31, 10
 def build(kind: str, implementation: str, dropout: float = 0.0) -> nn.Module:
     """The same weights for every implementation."""
     torch.manual_seed(3)
+    wanted, implementation = implementation, "sdpa" if implementation == FLASH else implementation
     common = {"vocab_size": V, "attn_implementation": implementation, "pad_token_id": 0}
     if kind == "gpt2":
         rates = dict.fromkeys(("attn_pdrop", "resid_pdrop", "embd_pdrop"), dropout)
@@ -32,7 +80,7 @@ def build(kind: str, implementation: str, dropout: float = 0.0) -> nn.Module:
     for name, parameter in model.named_parameters():  # logits well away from zero, so that a wrong scale shows
         if parameter.dim() == 2 and "emb" not in name and "wte" not in name:
             nn.init.normal_(parameter, std=0.3)
-    return model
+    return set_implementation(model, wanted) if wanted == FLASH else model
 
 
 def batch(padding: str = "") -> dict[str, Tensor]:
@@ -51,13 +99,13 @@ def real_rows(x: dict[str, Tensor]) -> Tensor:
 
 
 PREFIX = {"gpt2": "transformer.h.{}.attn", "llama": "model.layers.{}.self_attn", "mistral": "model.layers.{}.self_attn"}
-KINDS = pytest.mark.parametrize("kind", PREFIX)
-IMPLEMENTATIONS = pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+# GPT-2 in single precision makes the library's own FlashAttention path fail: it looks for an nn.Linear.
+CASES = [(k, i) for k in PREFIX for i in ("sdpa", "eager", FLASH) if (k, i) != ("gpt2", FLASH)]
+MODELS = pytest.mark.parametrize(("kind", "implementation"), CASES)
 PADDINGS = pytest.mark.parametrize("padding", ["", "left", "right"])
 
 
-@KINDS
-@IMPLEMENTATIONS
+@MODELS
 @PADDINGS
 def test_the_weights_are_those_of_the_eager_model(kind, implementation, padding):
     x = batch(padding)
@@ -107,8 +155,7 @@ def rotated(y: Tensor, angle: Tensor) -> Tensor:
     return torch.cat([first * cos - second * sin, second * cos + first * sin], -1)
 
 
-@KINDS
-@IMPLEMENTATIONS
+@MODELS
 def test_the_last_token_moves_no_earlier_logits(kind, implementation):
     model, x = build(kind, implementation), batch()
     changed = x["input_ids"].clone()
@@ -120,8 +167,7 @@ def test_the_last_token_moves_no_earlier_logits(kind, implementation):
     assert not torch.equal(a[:, -1], b[:, -1])
 
 
-@KINDS
-@IMPLEMENTATIONS
+@MODELS
 def test_left_padding_moves_no_valid_row(kind, implementation):
     model, x = build(kind, implementation), batch("left")
     position = (x["attention_mask"].cumsum(-1) - 1).clamp(min=0)
@@ -131,8 +177,7 @@ def test_left_padding_moves_no_valid_row(kind, implementation):
     assert (padded - alone).abs().max() < 1e-4
 
 
-@KINDS
-@IMPLEMENTATIONS
+@MODELS
 @PADDINGS
 def test_outputs_gradients_and_random_numbers_do_not_change(kind, implementation, padding):
     x = batch(padding)
@@ -165,7 +210,7 @@ def t5(implementation: str) -> nn.Module:
     return model
 
 
-@IMPLEMENTATIONS
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])  # FlashAttention has no position bias
 @PADDINGS
 def test_encoder_decoder_and_cross_attention_with_position_bias(implementation, padding):
     x = batch(padding)
@@ -187,29 +232,125 @@ def test_encoder_decoder_and_cross_attention_with_position_bias(implementation, 
         assert (cross - out.cross_attentions[k]).abs().max() < 1e-5
 
 
-@contextlib.contextmanager
-def refused(model: nn.Module, x: dict[str, Tensor]) -> Iterator[list[str]]:
-    with one_line() as lines, torch.no_grad(), listening(model) as ears:
-        model(**x)
-        model(**x)
-    assert ears.attention == []
-    assert len(lines) == 1
-    yield lines
-
-
-def test_a_cap_on_the_logits_is_refused():
+def gemma2(implementation: str) -> nn.Module:
+    torch.manual_seed(6)
     config = transformers.Gemma2Config(
         vocab_size=V, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, head_dim=8, attn_implementation="eager",
+        num_key_value_heads=1, head_dim=8, attn_logit_softcapping=1.5, sliding_window=3, attn_implementation="eager",
     )  # fmt: skip
-    with refused(transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager"), batch()) as lines:
-        assert "softcap" in lines[0]
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    for name, parameter in model.named_parameters():
+        if "q_proj" in name or "k_proj" in name:
+            nn.init.normal_(parameter, std=0.5)
+    return set_implementation(model, implementation)
 
 
-def test_sinks_are_refused():
+@pytest.mark.parametrize("implementation", ["eager", FLASH])
+@PADDINGS
+def test_a_cap_on_the_logits_and_layers_with_and_without_a_window(implementation, padding):
+    x = batch(padding)
+    with torch.no_grad():
+        expected = gemma2("eager")(**x, output_attentions=True).attentions
+        model = gemma2(implementation)
+        with listening(model) as ears:
+            model(**x)
+    rows = real_rows(x)
+    assert len(ears.attention) == 2
+    for call, weights in zip(ears.attention, expected, strict=True):
+        assert (softmax(call) - weights).transpose(1, 2)[rows].abs().max() < 1e-5
+        call.score = None
+        assert (softmax(call) - weights).transpose(1, 2)[rows].abs().max() > 1e-2  # the cap is felt
+
+
+@PADDINGS
+def test_sinks_are_one_more_state(padding):
+    torch.manual_seed(8)
     config = transformers.GptOssConfig(
         vocab_size=V, hidden_size=16, intermediate_size=16, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, head_dim=8, num_local_experts=2, num_experts_per_tok=1, pad_token_id=0,
+        num_key_value_heads=1, head_dim=8, num_local_experts=2, num_experts_per_tok=1, pad_token_id=0, sliding_window=4,
     )  # fmt: skip
-    with refused(transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager"), batch()) as lines:
-        assert "s_aux" in lines[0] or "sinks" in lines[0]
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager").eval()
+    for name, parameter in model.named_parameters():
+        nn.init.normal_(parameter, std=0.5) if "sinks" in name or "self_attn" in name else None
+    x = batch(padding)
+    with torch.no_grad(), listening(model) as ears:
+        expected = model(**x, output_attentions=True).attentions
+    assert len(ears.attention) == 2
+    rows = real_rows(x)
+    for call, weights in zip(ears.attention, expected, strict=True):
+        ours = softmax(call)
+        assert ours.shape[-1] == T + 1
+        assert (ours[..., 1:] - weights[..., :T]).transpose(1, 2)[rows].abs().max() < 1e-5
+        assert ours[..., 0].transpose(1, 2)[rows].mean() > 1e-2
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_packed_sequences_do_not_see_each_other(ends):
+    model, lengths = build("llama", FLASH), (4, 1, 5)
+    x = batch()["input_ids"][:1]
+    position = torch.cat([torch.arange(n) for n in lengths])[None]
+    packed = {"position_ids": position}
+    if ends:
+        cumulative = torch.tensor([0, 4, 5, 10], dtype=torch.int32)
+        packed |= {"cu_seq_lens_q": cumulative, "cu_seq_lens_k": cumulative, "max_length_q": 5, "max_length_k": 5}
+    with torch.no_grad(), listening(model) as ears:
+        together = model(x, **packed, use_cache=False).logits[0]
+    with torch.no_grad(), listening(model) as alone:
+        apart = [model(part, use_cache=False).logits[0] for part in x.split(lengths, 1)]
+    assert (together - torch.cat(apart)).abs().max() < 1e-4
+    for layer in range(2):
+        whole = softmax(ears.attention[layer])[0]
+        blocks = [softmax(alone.attention[2 * part + layer])[0] for part in range(3)]
+        at = 0
+        for block in blocks:
+            n = block.shape[-1]
+            assert (whole[:, at : at + n, at : at + n] - block).abs().max() < 1e-5
+            at += n
+
+
+def _not_compiled(function):
+    def called(*args, **kwargs):
+        return function(*args, **kwargs | {"_compile": False})
+
+    return called
+
+
+@pytest.mark.parametrize("kind", ["mistral"])
+def test_flex_attention_under_its_own_key(kind, monkeypatch):
+    """Its formulas, not compiled: that takes a minute here."""
+    flex = torch.nn.attention.flex_attention
+    monkeypatch.setattr(flex, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
+    library = transformers.integrations.flex_attention
+
+    def formulas(*args, training, **kwargs):
+        return flex.flex_attention(*args, **kwargs)
+
+    monkeypatch.setattr(library, "compile_friendly_flex_attention", formulas)
+    monkeypatch.setattr(transformers.masking_utils, "create_block_mask", _not_compiled(flex.create_block_mask))
+    x = batch("left")
+    with torch.no_grad():
+        expected = build(kind, "eager")(**x, output_attentions=True).attentions
+        model = build(kind, "flex_attention")
+        plain = model(**x).logits
+        with listening(model) as ears:
+            heard = model(**x).logits
+    assert torch.equal(plain, heard)
+    rows = real_rows(x)
+    assert ears.names == [PREFIX[kind].format(k) for k in range(2)]
+    for call, weights in zip(ears.attention, expected, strict=True):
+        ours = softmax(call).transpose(1, 2)[rows]
+        assert (ours - weights.transpose(1, 2)[rows]).abs().max() < 1e-5
+
+
+def test_paged_attention_is_refused_and_the_layer_named():
+    model = build("llama", "sdpa")
+    attention = model.model.layers[0].self_attn
+    q = torch.randn(1, 4, 3, 8)
+    function = transformers.modeling_utils.ALL_ATTENTION_FUNCTIONS
+    with one_line() as lines, listening(model) as ears:
+        for _ in range(2):
+            function["sdpa"](attention, q, q[:, :2], q[:, :2], None, cache="a paged cache")
+    assert ears.attention == []
+    assert len(lines) == 1
+    assert "model.layers.0.self_attn" in lines[0]
+    assert "paged" in lines[0]

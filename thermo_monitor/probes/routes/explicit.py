@@ -15,6 +15,7 @@ from torch.compiler import is_compiling
 from thermo_monitor.probes import hub as hubs
 from thermo_monitor.probes.calls import AttentionCall, OutputCall, RepresentationCall
 from thermo_monitor.probes.hub import Hub
+from thermo_monitor.probes.routes import masks
 from thermo_monitor.probes.routes.caller import called_by_stranger
 
 
@@ -27,6 +28,10 @@ def record_attention(
     mask: Tensor | None = None,
     bias: Tensor | None = None,
     causal: bool = False,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+    score_mod: Callable[..., Tensor] | None = None,
+    block_mask: object | None = None,
 ) -> None:
     """Report an attention that is computed by hand.
 
@@ -38,6 +43,10 @@ def record_attention(
         mask: bool (True = may attend) or additive, broadcastable to [B, H, Q, K].
         bias: added to the scores.
         causal: whether query i sees keys 0 to i only.
+        softcap: c, if the scores are c tanh(score / c) before anything is added or masked.
+        sinks: [H] logits of one more state of every row, which has no key.
+        score_mod: what ``flex_attention`` was given under this name, in place of a bias or cap.
+        block_mask: what ``flex_attention`` was given under this name, in place of a mask.
 
     Example:
         >>> import torch
@@ -49,7 +58,16 @@ def record_attention(
 
     def report(hub: Hub) -> None:
         factor = query.shape[-1] ** -0.5 if scale is None else scale
-        hub.attention(AttentionCall(name, query, key, factor, mask, bias, causal))
+        score = None if score_mod is None else masks.score_of_flex(score_mod)
+        if softcap is not None:
+            score = masks.softcap(softcap)
+        rule = masks.block_mask_rule(block_mask)
+        if (block_mask is not None and rule is None) or (softcap is not None and score_mod is not None):
+            return hub.refuse(name, "give a BlockMask as block_mask, and a softcap or a score_mod, not both")
+        if rule is not None and mask is not None:
+            return hub.refuse(name, "give a mask or a block_mask, not both")
+        found = mask if rule is None else masks.of_flex(rule, query.shape[1])
+        hub.attention(AttentionCall(name, query, key, factor, found, bias, causal, score, sinks))
 
     _tell("attention", report)
 

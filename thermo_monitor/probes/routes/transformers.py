@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from thermo_monitor.probes import hub as hubs
 from thermo_monitor.probes.calls import AttentionCall
 from thermo_monitor.probes.hub import Hub
+from thermo_monitor.probes.routes import masks
 
-_READ = ("sdpa",)
+_READ = ("sdpa", "flex_attention", "flash_attention_2", "flash_attention_3")
 _users: dict[str, int] = {}
 _wrapped: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {}  # what was found, and what stands in its place
 
@@ -80,7 +81,7 @@ def _wrap(key: str) -> None:
             found: Callable[..., Any] = original(self, attn_implementation, default)
             if torch.compiler.is_compiling() or attn_implementation != "eager" or not hubs.ACTIVE:
                 return found
-            return functools.partial(_heard, found, False)
+            return functools.partial(_heard, found, "eager")
 
         _wrapped[key] = original, get_interface
         _interface().get_interface = get_interface
@@ -91,7 +92,7 @@ def _wrap(key: str) -> None:
     def attention(*args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling() or not hubs.ACTIVE:
             return mapped(*args, **kwargs)
-        return _heard(mapped, True, *args, **kwargs)
+        return _heard(mapped, key, *args, **kwargs)
 
     _wrapped[key] = mapped, attention
     _interface().register(key, attention)
@@ -108,47 +109,76 @@ def _unwrap(key: str) -> None:
         interface.register(key, original)
 
 
-def _heard(original: Callable[..., Any], sdpa: bool, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+def _heard(original: Callable[..., Any], kind: str, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
     """Report to the hubs whose model the module belongs to, then call the user's function with the user's arguments."""
     with contextlib.ExitStack() as deaf:
         for hub in hubs.ACTIVE:
             name = hub.names.get(id(module))
             if name is not None:
-                hub.hear("attention", functools.partial(_report, hub, name, module, sdpa, args, kwargs))
+                hub.hear("attention", functools.partial(_report, hub, name, module, kind, args, kwargs))
                 # The function may call scaled_dot_product_attention, which is the same attention.
                 deaf.enter_context(hub.deaf())
         return original(module, *args, **kwargs)
 
 
-def _report(hub: Hub, name: str, module: nn.Module, sdpa: bool, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _report(hub: Hub, name: str, module: nn.Module, kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     given = dict(zip(("query", "key", "value", "attention_mask"), args, strict=False)) | kwargs
     query, key, mask = given["query"], given["key"], given.get("attention_mask")
-    for feature in ("softcap", "s_aux", "sinks"):
-        if given.get(feature) is not None:
-            return hub.refuse(name, f"attention with {feature} is not read")
-    if getattr(module, "sinks", None) is not None:  # some eager functions take them from the module
-        return hub.refuse(name, "attention with sinks is not read")
-    if given.get("cache") is not None:
+    if given.get("cache") is not None or given.get("block_table") is not None:
         return hub.refuse(name, "paged attention is not read")
-    if mask is not None and (not isinstance(mask, Tensor) or mask.dim() != 4):
-        return hub.refuse(name, "a mask that is no tensor of four dimensions is not read")
-    if mask is not None and not sdpa and not mask.is_floating_point():
-        return hub.refuse(name, "a mask of truth values that is added to the logits is not read")
-    causal = False
-    if sdpa and mask is None:
-        # As in the library: no mask means causal when the module says so, except for a single query.
-        said = given.get("is_causal")
-        causal = query.shape[2] > 1 and bool(getattr(module, "is_causal", True) if said is None else said)
+    sinks = next((x for x in (given.get("s_aux"), getattr(module, "sinks", None)) if x is not None), None)
+    if sinks is not None and (not isinstance(sinks, Tensor) or sinks.shape != (query.shape[1],)):
+        return hub.refuse(name, "sinks that are not one number for each head are not read")
     scale = given.get("scaling")
-    keys = key.shape[2]
-    hub.attention(
-        AttentionCall(
-            name,
-            query,
-            key,
-            query.shape[-1] ** -0.5 if scale is None else float(scale),
-            mask if mask is None else mask[..., :keys],
-            given.get("position_bias"),
-            causal,
-        )
+    call = AttentionCall(name, query, key, query.shape[-1] ** -0.5 if scale is None else float(scale), sinks=sinks)
+    call.bias = given.get("position_bias")
+    if given.get("softcap") is not None:
+        call.score = masks.softcap(float(given["softcap"]))
+    said = given.get("is_causal")
+    causal = bool(getattr(module, "is_causal", True) if said is None else said)
+    if kind.startswith("flash"):
+        why = _flash(call, given, mask, causal)
+    elif kind == "flex_attention" and (rule := masks.block_mask_rule(mask)) is not None:
+        why, call.mask = "", masks.of_flex(rule, query.shape[1])
+    else:
+        why = ""
+        if mask is not None and (not isinstance(mask, Tensor) or mask.dim() != 4):
+            why = "a mask that is no tensor of four dimensions is not read"
+        elif mask is not None and kind != "sdpa" and not mask.is_floating_point():
+            why = "a mask of truth values that is added to the logits is not read"
+        else:
+            call.mask = mask if mask is None else mask[..., : key.shape[2]]
+            # As in the library: no mask means causal when the module says so, except for a single query.
+            call.causal = kind == "sdpa" and mask is None and query.shape[2] > 1 and causal
+    if why:
+        return hub.refuse(name, why)
+    hub.attention(call)
+
+
+def _flash(call: AttentionCall, given: dict[str, Any], mask: Any, causal: bool) -> str:
+    """The mask that FlashAttention makes for itself from padding, a window and the ends of packed sequences."""
+    queries, keys = call.query.shape[2], call.key.shape[2]
+    window = given.get("sliding_window")
+    position_ids, ends = given.get("position_ids"), given.get("cu_seq_lens_q")
+    if mask is not None and (not isinstance(mask, Tensor) or mask.dim() != 2):
+        return "padding that is no tensor of two dimensions is not read"
+    if causal and queries not in (1, keys):
+        return "causal attention of fewer queries than keys is not read"  # releases align it differently
+    packed: Tensor | None = None
+    if mask is None and call.query.shape[0] == 1 and queries == keys:
+        if ends is not None:
+            packed = masks.sequence_of_ends(ends, queries)
+        elif position_ids is not None and position_ids.shape[-1] == queries:
+            packed = masks.sequence_of_positions(position_ids.reshape(-1))
+    elif mask is None and ends is not None:
+        return "packed sequences whose queries and keys differ in number are not read"
+    if mask is None and packed is None and (window is None or window >= keys):
+        call.causal = causal and queries > 1
+        return ""
+    call.mask = masks.of_flash(
+        None if mask is None else mask[:, -keys:].bool(),
+        packed,
+        None if window is None or window >= keys else int(window),
+        causal and queries > 1,
     )
+    return ""
