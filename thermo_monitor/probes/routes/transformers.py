@@ -133,7 +133,7 @@ def _report(hub: Hub, name: str, module: nn.Module, kind: str, args: tuple[Any, 
     call = AttentionCall(name, query, key, query.shape[-1] ** -0.5 if scale is None else float(scale), sinks=sinks)
     call.bias = given.get("position_bias")
     if given.get("softcap") is not None:
-        call.score = masks.softcap(float(given["softcap"]))
+        call.score = masks.softcap(given["softcap"])
     said = given.get("is_causal")
     causal = bool(getattr(module, "is_causal", True) if said is None else said)
     if kind.startswith("flash"):
@@ -178,7 +178,7 @@ def _flash(call: AttentionCall, given: dict[str, Any], mask: Any, causal: bool) 
     call.mask = masks.of_flash(
         None if mask is None else mask[:, -keys:].bool(),
         packed,
-        None if window is None or window >= keys else int(window),
+        None if window is None or window >= keys else window,
         causal and queries > 1,
     )
     return ""
