@@ -29,17 +29,22 @@ TABLE = {
     "transport": {"numpy", "torch"},
     "probes": {"torch", "numpy", "physics", "quantities", "records", "guard"},
     "sinks": LIGHT | {"numpy", "guard", "apprise", "matplotlib", "rich", "tensorboard", "tensorboardX"},
-    "options": {"torch", "detect", "sinks"},
+    "scaling": {"torch"},
+    "options": {"torch", "detect", "records", "sinks"},
     "delivery": {"guard", "records", "sinks"},
     "reader": {"delivery", "detect", "guard", "meter", "probes", "records", "sinks", "transport"},
     "monitor": {
         "torch", "delivery", "detect", "guard", "meter", "options", "presets", "probes", "reader", "records",
-        "schedule", "settings", "sinks", "transport",
+        "scaling", "schedule", "settings", "sinks", "transport",
     },
     "presets": {"probes", "streaming", "detect", "schedule"},
     # Either name of the framework, by importlib; one of them by name for type checkers.
     "lightning": {
         "lightning (the framework)", "torch", "detect", "guard", "monitor", "options", "presets", "probes", "records",
+        "schedule", "sinks",
+    },
+    "huggingface": {
+        "transformers", "torch", "detect", "guard", "monitor", "options", "presets", "probes", "records", "scaling",
         "schedule", "sinks",
     },
     "report": LIGHT | {"numpy", "matplotlib", "report_events", "detect"},

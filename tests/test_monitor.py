@@ -223,3 +223,26 @@ def test_a_held_out_metric_that_makes_no_sense_stops_no_training(spoken):
     assert list(monitor.guard.disabled) == ["validation"]
     assert len(sink.series("loss/train")[0]) == 1
     assert "better is 'higher', 'lower' or None" in spoken[0]
+
+
+@pytest.mark.parametrize("unscale", [False, True])
+def test_gradients_under_a_scaler_are_read_as_if_unscaled(unscale, spoken):
+    def norms(scaler):
+        model, sink, tokens = build().eval(), MemorySink(), batches(1)[0]
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        with Monitor(model, optimizer, sinks=[sink], strict=True) as monitor:
+            for step in range(3):
+                with monitor.step(step):
+                    loss = cross_entropy(model(tokens), tokens)
+                    monitor.loss(loss)
+                    scaler.scale(loss).backward()
+                    if unscale:
+                        scaler.unscale_(optimizer)
+                    monitor.gradients(scaler)
+                    scaler.step(optimizer)
+                    scaler.update()
+                    optimizer.zero_grad()
+        return sink.series("opt/gradient_norm")[1]
+
+    scaled, plain = (norms(torch.amp.GradScaler("cpu", init_scale=1024.0, enabled=e)) for e in (True, False))
+    assert scaled == pytest.approx(plain, rel=1e-6)

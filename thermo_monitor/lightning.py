@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import math
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +22,10 @@ from thermo_monitor.detect.held_out import is_held_out
 from thermo_monitor.detect.online import OnlineDetector
 from thermo_monitor.guard import tell
 from thermo_monitor.monitor import Monitor
-from thermo_monitor.options import check_options, check_sinks
+from thermo_monitor.options import check_options, check_save_on, check_sinks
 from thermo_monitor.presets import resolve as resolve_preset
 from thermo_monitor.probes.base import Probe
-from thermo_monitor.records import KINDS, PHASES, Event
+from thermo_monitor.records import Event
 from thermo_monitor.schedule import Schedule
 from thermo_monitor.schedule import resolve as resolve_cadence
 from thermo_monitor.sinks.base import Sink
@@ -106,14 +106,7 @@ class ThermoMonitor(_Base):
         check_options(detector, on_event, layers, seed, strict)
         self._alerts = tuple(alerts) if alert_sinks(alerts) else ()  # an address that is none raises here
         self._sinks = sinks if sinks is None or callable(sinks) else check_sinks(sinks)
-        if isinstance(save_checkpoint_on, str) or not isinstance(save_checkpoint_on, Iterable):
-            raise ValueError(f"save_checkpoint_on={save_checkpoint_on!r}: give a list, such as ('shift',)")
-        self._save_on = tuple(save_checkpoint_on)
-        for word in self._save_on:
-            if word not in (*KINDS, *PHASES):
-                raise ValueError(
-                    f"save_checkpoint_on holds {word!r}; kinds: {', '.join(KINDS)}; phases: {', '.join(PHASES)}"
-                )
+        self._save_on = check_save_on(save_checkpoint_on)
         self._options: dict[str, Any] = {
             "every": every,
             "fast_every": fast_every,

@@ -31,6 +31,7 @@ from thermo_monitor.probes.ear import Ear
 from thermo_monitor.probes.held_out import HeldOut
 from thermo_monitor.reader import Reader
 from thermo_monitor.records import Event
+from thermo_monitor.scaling import pending_scale
 from thermo_monitor.schedule import Schedule, resolve
 from thermo_monitor.settings import settings
 from thermo_monitor.sinks.base import Sink
@@ -216,12 +217,25 @@ class Monitor:
                 self._micro_batches += 1
                 self._each("on_loss", value)
 
-    def gradients(self) -> None:
-        """Gradients are complete: call it after ``backward`` and before clipping and the optimizer's step."""
+    def gradients(self, scaler: Any = None) -> None:
+        """Gradients are complete: call it after ``backward`` and before clipping and the optimizer's step.
+
+        Args:
+            scaler: the ``GradScaler`` of a mixed precision that multiplies the loss. Gradients that it has not unscaled
+                yet are read as if it had.
+        """
         if not self._open:
             return
         with self._meter:
             self._ear.shut()
+            self.measure_gradients(scaler)
+
+    def measure_gradients(self, scaler: Any = None) -> None:
+        """The same from inside a backward pass, on whatever thread that runs: nothing that listens is touched."""
+        if not self._open:
+            return
+        with self._meter:
+            self._ear.hub.gradient_scale = self.guard.run("loss scale", pending_scale, scaler, self._optimizer)
             self._each("before_step")
 
     def pause(self) -> None:

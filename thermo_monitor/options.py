@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import nn
 
 from thermo_monitor.detect.online import OnlineDetector
+from thermo_monitor.records import KINDS, PHASES
 from thermo_monitor.sinks.base import Sink
 
 
@@ -32,6 +33,19 @@ def check_options(detector: Any, on_event: Any, layers: Any, seed: Any, strict: 
         raise ValueError(f"seed={seed!r}: give a whole number")
     if not isinstance(strict, bool):
         raise ValueError(f"strict={strict!r}: give True or False")
+
+
+def check_save_on(words: Any) -> tuple[str, ...]:
+    """Kinds and phases of events at which a checkpoint is saved."""
+    if isinstance(words, str) or not isinstance(words, Iterable):
+        raise ValueError(f"save_checkpoint_on={words!r}: give a list, such as ('shift',)")
+    found = tuple(words)
+    for word in found:
+        if word not in (*KINDS, *PHASES):
+            raise ValueError(
+                f"save_checkpoint_on holds {word!r}; kinds: {', '.join(KINDS)}; phases: {', '.join(PHASES)}"
+            )
+    return found
 
 
 def check_sinks(sinks: Any) -> list[Sink]:

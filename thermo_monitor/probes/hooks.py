@@ -34,12 +34,13 @@ class Hook:
         return nothing
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _nothing, ()
+        return give_nothing, ()
 
 
 def nothing(*args: Any) -> None:
     """What a copied or saved hook becomes."""
 
 
-def _nothing() -> Callable[..., None]:
+def give_nothing() -> Callable[..., None]:
+    """What stands in a saved file for a hook."""
     return nothing

@@ -38,6 +38,7 @@ class Hub:
         self.passes = 0  # forward passes so far
         self.examples = 0  # in the batch of the attention that was heard last
         self.entrances = 0  # calls of the model itself that were seen while open
+        self.gradient_scale: Tensor | None = None  # factor that the gradients of the step still carry
         self._failed = failed
         self._refused = refused
         self._calls: dict[str, int] = {}

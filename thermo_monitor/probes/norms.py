@@ -30,7 +30,7 @@ class GradientProbe:
 
     def listen(self, run: Surroundings) -> Listener:
         """Attach to a run."""
-        return _NormListener("opt/gradient_norm", run.model, gradients=True)
+        return _NormListener("opt/gradient_norm", run, gradients=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +49,14 @@ class WeightProbe:
 
     def listen(self, run: Surroundings) -> Listener:
         """Attach to a run."""
-        return _NormListener("opt/weight_norm", run.model, gradients=False)
+        return _NormListener("opt/weight_norm", run, gradients=False)
 
 
 class _NormListener(Listener):
-    def __init__(self, key: str, model: nn.Module, gradients: bool) -> None:
+    def __init__(self, key: str, run: Surroundings, gradients: bool) -> None:
         self._key = key
-        self._parameters = list(model.parameters())
+        self._hub = run.hub
+        self._parameters = list(run.model.parameters())
         self._gradients = gradients
         self._norm: Tensor | None = None
 
@@ -72,6 +73,8 @@ class _NormListener(Listener):
         else:
             tensors = trained
         self._norm = total_norm(tensors) if tensors else None
+        if self._gradients and self._norm is not None and self._hub.gradient_scale is not None:
+            self._norm = self._norm / self._hub.gradient_scale.to(self._norm)
 
     def collect(self) -> tuple[Any, list[Tensor]]:
         """The norm, if there was anything to measure."""

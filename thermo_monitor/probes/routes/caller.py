@@ -57,13 +57,14 @@ def _modules() -> Iterator[nn.Module]:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code.co_argcount:
-            first = _first_argument(frame)
+            first = first_argument(frame)
             if isinstance(first, nn.Module):
                 yield first
         frame = frame.f_back
 
 
-def _first_argument(frame: FrameType) -> Any:
+def first_argument(frame: FrameType) -> Any:
+    """Value of the first parameter of the function that runs in a frame."""
     variables = frame.f_locals
     first = variables.get(frame.f_code.co_varnames[0])
     # Before Python 3.13 a frame keeps the copy of its variables that was asked for, and with it, in a training loop,

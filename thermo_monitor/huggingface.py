@@ -1,0 +1,294 @@
+"""The callback for the trainer of transformers.
+
+Example:
+    ``Trainer(..., callbacks=[ThermoMonitor()])`` is all. Readings go through the trainer's own TensorBoard writer where
+    it has one (``report_to="tensorboard"``), else into the folder ``thermo`` of its output directory; events are
+    printed and written there.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
+from typing import Any
+
+from torch import Tensor, nn
+from transformers import TrainerCallback
+from transformers.trainer_callback import ExportableState
+
+from thermo_monitor.detect.online import OnlineDetector
+from thermo_monitor.guard import tell
+from thermo_monitor.monitor import Monitor
+from thermo_monitor.options import check_options, check_save_on, check_sinks
+from thermo_monitor.presets import resolve as resolve_preset
+from thermo_monitor.probes.base import Probe
+from thermo_monitor.probes.routes.backward import Listener, PassRoute
+from thermo_monitor.probes.routes.caller import first_argument
+from thermo_monitor.records import Event
+from thermo_monitor.scaling import loss_scale
+from thermo_monitor.schedule import Schedule
+from thermo_monitor.schedule import resolve as resolve_cadence
+from thermo_monitor.sinks.base import Sink
+from thermo_monitor.sinks.trainer import trainer_sinks
+
+
+class ThermoMonitor(TrainerCallback, ExportableState):
+    """Watches the training of a transformers trainer.
+
+    A trainer tells its callbacks neither loss nor gradients before clipping: both are overheard, from a hook on the
+    model and at the end of its backward pass. Steps count from 0, so the trainer's ``global_step`` is one more.
+
+    Args:
+        every: cadence of the costly probes, in optimizer steps, or a function of the step.
+        fast_every: cadence of loss, gradient norm and weight norm.
+        preset: name of a preset or a sequence of probes.
+        detector: options of the detector of every reading.
+        sinks: destinations instead of the default ones, which are the trainer's TensorBoard writer and reporters,
+            ``thermo.jsonl`` and the terminal; or a function that returns them, called at the start of every training.
+            They are closed when a training ends.
+        on_event: called with every event, on the process of global rank zero.
+        save_checkpoint_on: kinds or phases of events at which the trainer saves a checkpoint.
+        layers: layers whose values are also written as scalars of their own.
+        seed: of the random numbers that the monitor draws, from a generator of its own.
+        strict: raise when a part fails instead of switching it off.
+
+    Raises:
+        ValueError: an option makes no sense; the message says what would.
+    """
+
+    def __init__(
+        self,
+        *,
+        every: int | Schedule = 10,
+        fast_every: int | Schedule = 1,
+        preset: str | Sequence[Probe] = "default",
+        detector: OnlineDetector | None = None,
+        sinks: Sequence[Sink] | Callable[[], Sequence[Sink]] | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        save_checkpoint_on: Sequence[str] = (),
+        layers: Sequence[int] = (),
+        seed: int = 0,
+        strict: bool = False,
+    ) -> None:
+        resolve_cadence(every)
+        resolve_cadence(fast_every)
+        resolve_preset(preset)
+        check_options(detector, on_event, layers, seed, strict)
+        self._sinks = sinks if sinks is None or callable(sinks) else check_sinks(sinks)
+        self._save_on = check_save_on(save_checkpoint_on)
+        self._options: dict[str, Any] = {
+            "every": every,
+            "fast_every": fast_every,
+            "preset": preset,
+            "detector": detector,
+            "layers": tuple(layers),
+            "seed": seed,
+            "strict": strict,
+        }
+        self._on_event = on_event
+        self._save = False  # an event asks for a checkpoint
+        self._rank_zero = True
+        self._at = 0  # the trainer's global step
+        self._passes = _Passes()
+        self._restored: str | None = None
+        self.monitor: Monitor | None = None
+
+    @property
+    def events(self) -> list[Event]:
+        """Events of the run so far."""
+        return [] if self.monitor is None else self.monitor.events
+
+    # ------------------------------------------------------------------------------------------------- life of a run
+    def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """The parameters are final: attach. What an earlier training left behind, after an error say, goes first."""
+        self._close()
+        self.monitor, self._save = None, False
+        self._rank_zero, self._at = bool(state.is_world_process_zero), state.global_step
+        # A checkpoint from before the monitor was added has no place for it, and the trainer would stumble over that.
+        state.stateful_callbacks.setdefault(type(self).__name__, self.state())
+        trainer = _trainer()
+        model, optimizer = given["model"], given.get("optimizer")
+        if type(optimizer).__name__ == "DeepSpeedOptimizerWrapper" or getattr(trainer, "is_deepspeed_enabled", False):
+            tell("DeepSpeed keeps gradients and parameters in shapes of its own, which are not read: no monitor.")
+            return
+        try:
+            sinks = self._destinations(args, state, control, trainer)
+            self.monitor = Monitor(model, optimizer, sinks=sinks, on_event=self._event, **self._options)
+            wrapped = getattr(trainer, "model_wrapped", model)
+            compiled = type(wrapped).__name__ == "OptimizedModule"  # hooks on the model inside would be compiled too
+            self._passes.attach(wrapped if compiled else model, self.monitor, optimizer, trainer, args)
+        except ValueError:  # an option that does not fit this model
+            raise
+        except Exception as error:
+            if self._options["strict"]:
+                raise
+            tell(f"the monitor could not be attached; training goes on without it. {type(error).__name__}: {error}")
+            self._close()
+            return
+        saved = self._saved(state)
+        if saved is not None:
+            self.monitor.guard.run("checkpoint", self.monitor.load_state_dict, saved)
+
+    def _destinations(self, args: Any, state: Any, control: Any, trainer: Any) -> list[Sink]:
+        if not self._rank_zero:
+            return []
+        if self._sinks is None:
+            callbacks = [] if trainer is None else trainer.callback_handler.callbacks
+            return trainer_sinks(args, state, control, callbacks, self._options["layers"])
+        return check_sinks(self._sinks()) if callable(self._sinks) else list(self._sinks)
+
+    def _saved(self, state: Any) -> Mapping[str, Any] | None:
+        """State to go on from. The trainer hands it over with its own, whether it restores callbacks or not."""
+        text, self._restored = self._restored, None
+        if text is None and state.global_step > 0:
+            kept = (state.stateful_callbacks or {}).get(type(self).__name__) or {}
+            kept = kept[-1] if isinstance(kept, list) else kept  # the newest of several checkpoints
+            text = kept.get("attributes", {}).get("saved")
+        if text is None:
+            return None
+        saved: Mapping[str, Any] = json.loads(text)
+        return saved if saved.get("step") == state.global_step else None
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """An optimizer step begins."""
+        if self.monitor is not None:
+            self.monitor.begin(state.global_step)
+            self.monitor.pause()  # until the model is called
+
+    def on_substep_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """A micro-batch that is not the last one is over."""
+        if self.monitor is not None:
+            self.monitor.pause()
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """Gradients are clipped by now."""
+        if self.monitor is not None:
+            self.monitor.pause()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **given: Any) -> Any:
+        """The optimizer has stepped."""
+        self._at = state.global_step
+        if self.monitor is None:
+            return None
+        self.monitor.end()
+        if self._save:
+            self._save = False
+            control.should_save = True
+            return control
+        return None
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **given: Any) -> None:
+        """The last thing that is logged comes before the trainer's writers are closed, ``on_train_end`` after."""
+        if logs and "train_runtime" in logs:
+            self._close()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        """The training is over."""
+        self._close()
+
+    def _close(self) -> None:
+        self._passes.detach()
+        if self.monitor is not None:
+            self.monitor.close()
+
+    def _event(self, event: Event) -> None:
+        if not self._rank_zero:
+            return
+        if "part_of" not in event.details and (event.kind in self._save_on or event.phase in self._save_on):
+            self._save = True
+        if self._on_event is not None and self.monitor is not None:
+            # A part of its own: when it fails, checkpoints are saved all the same.
+            self.monitor.guard.run("on_event of the user", self._on_event, event)
+
+    # -------------------------------------------------------------------------------------------------- checkpoints
+    def state(self) -> dict[str, Any]:
+        """For the trainer's own checkpoint, which is JSON: the state of the detectors as one string."""
+        monitor = self.monitor
+        saved = None if monitor is None else monitor.guard.run("checkpoint", monitor.state_dict)
+        text = None if saved is None else json.dumps({**saved, "step": self._at})
+        return {"args": {}, "attributes": {"saved": text}}
+
+    @property
+    def saved(self) -> str | None:
+        """State that was restored and is not yet taken up."""
+        return self._restored
+
+    @saved.setter
+    def saved(self, text: str | None) -> None:
+        """The trainer restores a callback by making it anew, without what the user gave to the one that it drops."""
+        trainer = _trainer()
+        for dropped in [] if trainer is None else trainer.callback_handler.callbacks:
+            if type(dropped) is type(self):
+                self._options, self._sinks = dropped._options, dropped._sinks
+                self._save_on, self._on_event = dropped._save_on, dropped._on_event
+                break
+        self._restored = text
+
+
+class _Passes(Listener):
+    """Tells a monitor what is overheard of the passes of the model."""
+
+    def __init__(self) -> None:
+        self._monitor: Monitor | None = None
+        self._optimizer: Any = None
+        self._route: PassRoute | None = None
+        self._trainer: Any = None
+        self._args: Any = None
+
+    def attach(self, model: nn.Module, monitor: Monitor, optimizer: Any, trainer: Any, args: Any) -> None:
+        """Listen to the model."""
+        self._monitor, self._optimizer, self._args = monitor, optimizer, args
+        self._trainer = None if trainer is None else weakref.proxy(trainer)
+        self._route = PassRoute(model, self)
+
+    def detach(self) -> None:
+        """Remove the hooks."""
+        if self._route is not None:
+            self._route.close()
+        self._route = self._monitor = self._optimizer = self._trainer = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether this step is measured."""
+        return self._monitor is not None and self._monitor.measuring
+
+    def forward_begins(self, training: bool) -> None:
+        """Listen, unless the model only generates or is evaluated."""
+        assert self._monitor is not None
+        if training:
+            self._monitor.micro_batch()
+        else:
+            self._monitor.pause()
+
+    def forward_ended(self, failed: bool, loss: bool) -> None:
+        """Stop listening, unless the loss is still to be computed from what the model gave."""
+        if (failed or loss) and self._monitor is not None:
+            self._monitor.pause()
+
+    def backward_ended(self, loss: Tensor | None) -> None:
+        """A micro-batch is done; the last one completes the gradients."""
+        monitor, scaler = self._monitor, getattr(self._optimizer, "scaler", None)
+        assert monitor is not None
+        if loss is not None:
+            scale, parts = loss_scale(scaler), self._args.gradient_accumulation_steps
+            # What the trainer hands to the backward pass of a micro-batch is its share of the loss of the step. The
+            # last step of an epoch may have fewer of them.
+            parts = getattr(self._trainer, "current_gradient_accumulation_steps", parts)
+            monitor.loss(loss * parts if scale is None else loss * (parts / scale))
+        accumulation = getattr(self._optimizer, "gradient_state", None)
+        if accumulation is None or accumulation.sync_gradients:
+            monitor.measure_gradients(scaler)
+
+
+def _trainer() -> Any:
+    """The trainer that calls, from the stack: callbacks are not told who trains."""
+    kind = sys.modules["transformers.trainer"].Trainer
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_argcount and isinstance(found := first_argument(frame), kind):
+            return found
+        frame = frame.f_back
+    return None
