@@ -73,5 +73,5 @@ def test_the_meter_counts_nested_use_once_and_shares_are_shares(monkeypatch):
         return {r.quantity: r.value for r in meter.readings(0, 3)}
 
     first, second = tick(), tick()
-    assert first == {"monitor/milliseconds": 2000.0, "monitor/disabled": 3.0}
+    assert first == {"monitor/milliseconds": 2000.0, "monitor/bytes": 0.0, "monitor/disabled": 3.0}
     assert second["monitor/overhead"] == pytest.approx(2 / 8)

@@ -30,22 +30,23 @@ TABLE = {
     "probes": {"torch", "numpy", "physics", "quantities", "records", "guard"},
     "sinks": LIGHT | {"numpy", "guard", "apprise", "matplotlib", "rich", "tensorboard", "tensorboardX"},
     "scaling": {"torch"},
+    "budget": set(),
     "options": {"torch", "detect", "records", "sinks"},
     "delivery": {"guard", "records", "sinks"},
     "reader": {"delivery", "detect", "guard", "meter", "probes", "records", "sinks", "transport"},
     "monitor": {
-        "torch", "delivery", "detect", "guard", "meter", "options", "presets", "probes", "reader", "records",
+        "torch", "budget", "delivery", "detect", "guard", "meter", "options", "presets", "probes", "reader", "records",
         "scaling", "schedule", "settings", "sinks", "transport",
     },
     "presets": {"probes", "streaming", "detect", "schedule"},
     # Either name of the framework, by importlib; one of them by name for type checkers.
     "lightning": {
-        "lightning (the framework)", "torch", "detect", "guard", "monitor", "options", "presets", "probes", "records",
-        "schedule", "sinks",
+        "lightning (the framework)", "torch", "budget", "detect", "guard", "monitor", "options", "presets", "probes",
+        "records", "schedule", "sinks",
     },
     "huggingface": {
-        "transformers", "torch", "detect", "guard", "monitor", "options", "presets", "probes", "records", "scaling",
-        "schedule", "sinks",
+        "transformers", "torch", "budget", "detect", "guard", "monitor", "options", "presets", "probes", "records",
+        "scaling", "schedule", "sinks",
     },
     "report": LIGHT | {"numpy", "matplotlib", "report_events", "detect"},
     "report_events": LIGHT | {"numpy", "matplotlib"},

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
+from thermo_monitor.budget import Budget
 from thermo_monitor.detect.online import OnlineDetector
 from thermo_monitor.guard import tell
 from thermo_monitor.monitor import Monitor
@@ -43,7 +44,8 @@ class ThermoMonitor(TrainerCallback, ExportableState):
 
     Args:
         every: cadence of the costly probes, in optimizer steps, or a function of the step.
-        fast_every: cadence of loss, gradient norm and weight norm.
+        fast_every: cadence of loss and gradient norm.
+        budget: share of the wall time that the monitor may take; it measures less often where it takes more.
         preset: name of a preset or a sequence of probes.
         detector: options of the detector of every reading.
         sinks: destinations instead of the default ones, which are the trainer's TensorBoard writer and reporters,
@@ -64,6 +66,7 @@ class ThermoMonitor(TrainerCallback, ExportableState):
         *,
         every: int | Schedule = 10,
         fast_every: int | Schedule = 1,
+        budget: float | None = None,
         preset: str | Sequence[Probe] = "default",
         detector: OnlineDetector | None = None,
         sinks: Sequence[Sink] | Callable[[], Sequence[Sink]] | None = None,
@@ -76,12 +79,15 @@ class ThermoMonitor(TrainerCallback, ExportableState):
         resolve_cadence(every)
         resolve_cadence(fast_every)
         resolve_preset(preset)
+        if budget is not None:
+            Budget(budget)
         check_options(detector, on_event, layers, seed, strict)
         self._sinks = sinks if sinks is None or callable(sinks) else check_sinks(sinks)
         self._save_on = check_save_on(save_checkpoint_on)
         self._options: dict[str, Any] = {
             "every": every,
             "fast_every": fast_every,
+            "budget": budget,
             "preset": preset,
             "detector": detector,
             "layers": tuple(layers),

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from thermo_monitor.budget import Budget
 from thermo_monitor.detect.held_out import is_held_out
 from thermo_monitor.detect.online import OnlineDetector
 from thermo_monitor.guard import tell
@@ -66,6 +67,7 @@ class ThermoMonitor(_Base):
     Args:
         every: cadence of the costly probes, in optimizer steps, or a function of the step.
         fast_every: cadence of loss and gradient norm.
+        budget: share of the wall time that the monitor may take; it measures less often where it takes more.
         preset: name of a preset or a sequence of probes.
         detector: options of the detector of every reading.
         sinks: destinations instead of the default ones, which are the trainer's loggers, ``thermo.jsonl`` beside their
@@ -89,6 +91,7 @@ class ThermoMonitor(_Base):
         *,
         every: int | Schedule = 10,
         fast_every: int | Schedule = 1,
+        budget: float | None = None,
         preset: str | Sequence[Probe] = "default",
         detector: OnlineDetector | None = None,
         sinks: Sequence[Sink] | Callable[[], Sequence[Sink]] | None = None,
@@ -103,6 +106,8 @@ class ThermoMonitor(_Base):
         resolve_cadence(every)
         resolve_cadence(fast_every)
         resolve_preset(preset)
+        if budget is not None:
+            Budget(budget)
         check_options(detector, on_event, layers, seed, strict)
         self._alerts = tuple(alerts) if alert_sinks(alerts) else ()  # an address that is none raises here
         self._sinks = sinks if sinks is None or callable(sinks) else check_sinks(sinks)
@@ -110,6 +115,7 @@ class ThermoMonitor(_Base):
         self._options: dict[str, Any] = {
             "every": every,
             "fast_every": fast_every,
+            "budget": budget,
             "preset": preset,
             "detector": detector,
             "layers": tuple(layers),

@@ -14,6 +14,10 @@ class Meter:
     """Wall time spent between ``with meter:``, per tick and as a share of the run. Nested use counts once."""
 
     def __init__(self) -> None:
+        self.bytes = 0  # that left the device in the whole run; told by whoever moves them
+        self.total = 0.0  # seconds spent in the whole run
+        self.stretch: int | None = None  # of the cadence, where a budget may stretch it
+        self._bytes_before = 0
         self._depth = 0
         self._started = 0.0
         self._spent = 0.0
@@ -31,13 +35,22 @@ class Meter:
     ) -> None:
         self._depth -= 1
         if self._depth == 0:
-            self._spent += time.perf_counter() - self._started
+            spent = time.perf_counter() - self._started
+            self._spent += spent
+            self.total += spent
 
     def readings(self, step: int, disabled: int) -> list[Reading]:
         """Cost since the last call; the share is an average that forgets the start."""
         now = time.perf_counter()
         spent, self._spent = self._spent, 0.0
-        out = [Reading(step, "monitor/milliseconds", 1e3 * spent), Reading(step, "monitor/disabled", float(disabled))]
+        moved, self._bytes_before = self.bytes - self._bytes_before, self.bytes
+        out = [
+            Reading(step, "monitor/milliseconds", 1e3 * spent),
+            Reading(step, "monitor/bytes", float(moved)),
+            Reading(step, "monitor/disabled", float(disabled)),
+        ]
+        if self.stretch is not None:
+            out.append(Reading(step, "monitor/stretch", float(self.stretch)))
         if self._last_tick is not None:
             keep = 1 - _SHARE
             self._spent_run = keep * self._spent_run + spent

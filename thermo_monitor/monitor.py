@@ -8,6 +8,7 @@ waiting, and read at the next full measurement.
 from __future__ import annotations
 
 import operator
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from thermo_monitor import presets
+from thermo_monitor.budget import Budget, Stretch
 from thermo_monitor.delivery import Delivery
 from thermo_monitor.detect import held_out, interventions
 from thermo_monitor.detect.online import OnlineDetector
@@ -32,7 +34,7 @@ from thermo_monitor.probes.held_out import HeldOut
 from thermo_monitor.reader import Reader
 from thermo_monitor.records import Event
 from thermo_monitor.scaling import pending_scale
-from thermo_monitor.schedule import Schedule, resolve
+from thermo_monitor.schedule import Schedule, Stretched, resolve
 from thermo_monitor.settings import settings
 from thermo_monitor.sinks.base import Sink
 from thermo_monitor.sinks.channels import Target
@@ -49,6 +51,8 @@ class Monitor:
         log_dir: where TensorBoard files and ``thermo.jsonl`` go; without it events are only printed.
         every: cadence of the costly probes, in optimizer steps, or a function of the step.
         fast_every: cadence of loss and gradient norm.
+        budget: share of the wall time that the monitor may take: where it takes more, it measures less often, at every
+            second, fourth, ... of the steps that the cadence names. Without one the cadence is exact.
         preset: name of a preset or a sequence of probes.
         detector: options of the detector of every reading; ``arl`` is the mean number of readings to a false alarm.
         sinks: destinations; the default ones go to ``log_dir`` and to the terminal.
@@ -85,6 +89,7 @@ class Monitor:
         log_dir: str | Path | None = None,
         every: int | Schedule = 10,
         fast_every: int | Schedule = 1,
+        budget: float | None = None,
         preset: str | Sequence[Probe] = "default",
         detector: OnlineDetector | None = None,
         sinks: Sequence[Sink] | None = None,
@@ -94,13 +99,17 @@ class Monitor:
         seed: int = 0,
         strict: bool = False,
     ) -> None:
+        self._meter = Meter()
         self._every, self._fast_every = resolve(every), resolve(fast_every)
+        self._budget = None if budget is None else Budget(budget)
+        if self._budget is not None:  # no schedule is stretched unless somebody asks for it
+            self._every, self._fast_every = Stretched(every), Stretched(fast_every)
+            self._meter.stretch = 1
         probes = presets.resolve(preset)
         given = None if sinks is None else check_sinks(sinks)
         check_run(model, optimizer)
         check_options(detector, on_event, layers, seed, strict)
         self.guard = Guard(strict)
-        self._meter = Meter()
         self._transport = Transport()
         self._parts: dict[str, tuple[bool, Listener]] = {}
         self._step_context = _Step(self)
@@ -264,8 +273,18 @@ class Monitor:
                 # Not the part "transport": what is under way already shall arrive, also when no more can be sent.
                 arrivals = self.guard.run("arrival", self._transport.arrived) or []
             self.guard.run("transport", self._transport.send, self._step, (self._slow, labels), tensors)
+            self._meter.bytes = self._transport.bytes
             for arrival in arrivals:
                 self._reader.read(arrival)
+        if self._budget is not None:
+            self._stretch(self._budget.ended(self._step, self._slow, self._meter.total, time.perf_counter()))
+
+    def _stretch(self, stretch: Stretch) -> None:
+        """Measure less often from here on, or more often again."""
+        for schedule, factor in zip((self._every, self._fast_every), stretch, strict=True):
+            if isinstance(schedule, Stretched):
+                schedule.factor = factor
+        self._meter.stretch = stretch.full
 
     def _notice(self) -> None:
         """Tell the detectors what the schedule says, so that what it changes is no surprise."""

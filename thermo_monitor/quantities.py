@@ -370,7 +370,18 @@ _REPRESENTATION = (
 )  # fmt: skip
 
 _MONITOR = (
-    Quantity("monitor/milliseconds", "time spent in the monitor", "t", "ms", "wall time of our calls per step", "what the monitor costs", low=0.0),
+    Quantity(
+        "monitor/milliseconds", "time spent in the monitor", "t", "ms", "wall time of our calls since the last full measurement",
+        "what the monitor costs", low=0.0,
+    ),
+    Quantity(
+        "monitor/bytes", "bytes brought to the host", "b", "bytes", "bytes copied from the device since the last full measurement",
+        "what the monitor moves", low=0.0,
+    ),
+    Quantity(
+        "monitor/stretch", "stretch of the cadence", "k", "1", "steps between full measurements / steps between them by schedule",
+        "how far the budget makes the monitor measure less often", "a budget was given", low=1.0,
+    ),
     Quantity(
         "monitor/overhead", "share of time spent in the monitor", "t/T", "1", "wall time of our calls / wall time of the run",
         "what the monitor costs, as a share", low=0.0,

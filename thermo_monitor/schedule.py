@@ -55,6 +55,34 @@ def log_spaced(per_decade: int = 20) -> Schedule:
     return schedule
 
 
+class Stretched:
+    """A part of a schedule: every ``factor``-th of its steps, the factor being changed while the run goes on.
+
+    Args:
+        cadence: as for :func:`resolve`.
+
+    Example:
+        >>> stretched = Stretched(2)
+        >>> stretched.factor = 3
+        >>> [step for step in range(20) if stretched(step)]
+        [0, 6, 12, 18]
+    """
+
+    def __init__(self, cadence: int | Schedule) -> None:
+        self._schedule = resolve(cadence)
+        self._distance = None if callable(cadence) else cadence
+        self._hits = -1
+        self.factor = 1
+
+    def __call__(self, step: int) -> bool:
+        """Whether this step is one of them. A step has to be asked about once, in order, unless the cadence is even."""
+        if not self._schedule(step):
+            return False
+        self._hits += 1
+        number = self._hits if self._distance is None else step // self._distance
+        return number % self.factor == 0
+
+
 def resolve(cadence: int | Schedule) -> Schedule:
     """A schedule from what a user may pass as ``every=``: a number of steps or a function of the step."""
     if callable(cadence):
