@@ -53,7 +53,9 @@ def test_a_training_comes_to_the_same(options, tmp_path, spoken):
         torch._dynamo.reset()
         model, given = gpt2(dropout=0.1), dict(options)
         if "checkpointing" in given:
-            model.gradient_checkpointing_enable({"use_reentrant": given.pop("checkpointing")})
+            # The name changed in transformers 5.
+            enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+            enable({"use_reentrant": given.pop("checkpointing")})
         seed_all()
         own = trainer(tmp_path, *callbacks, model=model, kind=Keeps, **given)
         run(own)
