@@ -207,6 +207,15 @@ def test_the_next_training_removes_what_the_last_one_left(tmp_path):
     assert [sink.series("loss/train")[0].tolist() for sink in sinks] == [[0, 1, 2], list(range(6))]
 
 
+def test_evaluations_are_read_as_held_out_metrics(tmp_path):
+    own, sink, _ = monitored(tmp_path, evaluation=examples(8, seed=3), eval_strategy="steps", eval_steps=2)
+    losses = [entry["eval_loss"] for entry in own.state.log_history if "eval_loss" in entry]
+    steps, values = sink.series("val/loss")
+    assert steps.tolist() == [1, 3, 5]
+    assert values == pytest.approx(losses)
+    assert not any("runtime" in r.quantity or "per_second" in r.quantity for r in sink.readings)
+
+
 # ------------------------------------------------------------------------------------------------------- checkpoints
 DETECTOR = OnlineDetector(burn_in=10)
 

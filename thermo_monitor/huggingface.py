@@ -20,6 +20,7 @@ from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
 from thermo_monitor.budget import Budget
+from thermo_monitor.detect.held_out import is_held_out
 from thermo_monitor.detect.online import OnlineDetector
 from thermo_monitor.guard import tell
 from thermo_monitor.monitor import Monitor
@@ -34,6 +35,8 @@ from thermo_monitor.schedule import Schedule
 from thermo_monitor.schedule import resolve as resolve_cadence
 from thermo_monitor.sinks.base import Sink
 from thermo_monitor.sinks.trainer import trainer_sinks
+
+_CLOCK = ("_runtime", "_per_second", "_time", "_epoch")
 
 
 class ThermoMonitor(TrainerCallback, ExportableState):
@@ -185,6 +188,15 @@ class ThermoMonitor(TrainerCallback, ExportableState):
             control.should_save = True
             return control
         return None
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **given: Any) -> None:
+        """Held-out metrics confirm and label what the readings show."""
+        if self.monitor is None:
+            return
+        for name, value in (metrics or {}).items():
+            # The trainer counts seconds and epochs among them.
+            if is_held_out(name) and isinstance(value, int | float) and not name.endswith(_CLOCK):
+                self.monitor.validation(name, value, step=max(state.global_step - 1, 0))
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **given: Any) -> None:
         """The last thing that is logged comes before the trainer's writers are closed, ``on_train_end`` after."""
