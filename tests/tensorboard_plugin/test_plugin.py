@@ -20,6 +20,7 @@ from tests.sinks.test_tensorboard_provider import serve_fast, serve_python
 from thermo_monitor.records import KINDS, PHASES
 from thermo_monitor.tensorboard_plugin import checkpoints, words
 from thermo_monitor.tensorboard_plugin import plugin as plugin_module
+from thermo_monitor.tensorboard_plugin.listing import Found
 from thermo_monitor.tensorboard_plugin.loader import Loader
 from thermo_monitor.tensorboard_plugin.plugin import ThermoPlugin
 
@@ -164,6 +165,28 @@ def test_damaged_files_hide_nothing_else(tmp_path, serve, junk, open_tab):
     tab = open_tab(serve, tmp_path, lambda t: t.get("/state").json()["runs"])
     assert [run["name"] for run in tab.get("/state").json()["runs"]] == ["known"]
     assert tab.get("/events", {"runs": ["bad"]}).json() == {"events": {}}
+
+
+def test_a_growing_run_is_looked_at_again_but_not_all_the_time(monkeypatch):
+    from thermo_monitor.tensorboard_plugin import plain
+
+    now, looks = [0.0], []
+
+    def detect(log, run, tags):
+        looks.append(now[0])
+        now[0] += 2.0  # it takes two seconds
+        return [{"look": len(looks)}]
+
+    monkeypatch.setattr(plain, "_detect", detect)
+    detector = plain.Plain(clock=lambda: now[0])
+    for step in range(100):
+        found = Found(["loss"], step=step, mark=[("loss", step, 0.0)])
+        (event,) = detector.events(None, {"run": found})["run"]
+        now[0] += 1.0
+    assert looks == [0.0, 42.0, 84.0]
+    assert event == {"look": 3}
+    detector.events(None, {"run": found})
+    assert len(looks) == 3
 
 
 def test_an_empty_log_is_answered():

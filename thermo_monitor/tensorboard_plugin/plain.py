@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from thermo_monitor.tensorboard_plugin.curves import Array, columns
 from thermo_monitor.tensorboard_plugin.events import told
@@ -15,29 +16,49 @@ from thermo_monitor.tensorboard_plugin.listing import Found, Log, token
 TAGS = 24  # of a run that are looked at, losses and metrics first
 POINTS = 20_000  # of a tag
 RUNS = 256  # whose events are remembered
+LEAST = 5.0  # seconds from one look at a growing run to the next
 _FIRST = ("loss", "acc", "error", "perplexity", "reward", "norm")
 _NEVER = ("epoch", "lr", "learning_rate", "hp_metric", "step", "time", "speed", "samples_per_second", "runtime")
 
 
-class Plain:
-    """Detects, and remembers what was found as long as a run does not grow."""
+class Looked(NamedTuple):
+    """What was found in a run, in which state of it, and when it may be looked at again if it has grown."""
 
-    def __init__(self) -> None:
-        self._known: OrderedDict[tuple[str, str], list[dict[str, Any]]] = OrderedDict()
+    events: list[dict[str, Any]]
+    token: str
+    again: float
+
+
+class Plain:
+    """Detects, and remembers what was found.
+
+    A run that grows is looked at again, but not at once: looking takes at most a twentieth of the time.
+
+    Args:
+        clock: seconds, for tests.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._known: OrderedDict[str, Looked] = OrderedDict()
+        self._clock = clock
         self._lock = threading.Lock()  # TensorBoard answers in threads; one detection at a time leaves it responsive
 
     def events(self, log: Log, runs: dict[str, Found]) -> dict[str, list[dict[str, Any]]]:
         """Events by run, as the page takes them."""
         out = {}
         for run, found in runs.items():
-            key = (run, token({run: found}))
+            now = token({run: found})
             with self._lock:
-                if key not in self._known:
-                    self._known[key] = _detect(log, run, chosen(found.scalars))
+                known = self._known.get(run)
+                if known is None or (known.token != now and self._clock() >= known.again):
+                    began = self._clock()
+                    events = _detect(log, run, chosen(found.scalars))
+                    ended = self._clock()
+                    known = self._known[run] = Looked(events, now, ended + max(LEAST, 20 * (ended - began)))
                     while len(self._known) > RUNS:
                         self._known.popitem(last=False)
-                self._known.move_to_end(key)
-                out[run] = self._known[key]
+                self._known.move_to_end(run)
+                out[run] = known.events
         return out
 
 
