@@ -29,6 +29,9 @@ from typing import Any
 import numpy as np
 from playwright.sync_api import Frame as BrowserFrame
 from playwright.sync_api import Page, sync_playwright
+from tensorboard.compat.proto.event_pb2 import Event as TensorBoardEvent
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from thermo_monitor.records import Event, Reading
 from thermo_monitor.sinks import Frame, TensorBoardSink, Tick
@@ -71,14 +74,15 @@ def frame_of(page: Page) -> BrowserFrame:
 
 def curves(directory: Path) -> None:
     for run in range(5):
-        rng = np.random.default_rng(run)
-        sink = TensorBoardSink(directory / f"run-{run}")
-        noise = rng.standard_normal((20_000, len(TAGS))) * 0.02
-        for step in range(20_000):
-            values = [2.0 * np.exp(-step / 8000) + 0.1, 0.2, 1.5, 0.6] + noise[step]
-            sink.write(Tick(step, 1e9 + step, [Reading(step, k, v) for k, v in zip(TAGS, values, strict=True)]))
-        sink.event(Event("shift", 10_100, 10_000, "down", "loss/train", 20.0, "reorganization", "moved", id="run:0"))
-        sink.close()
+        noise = np.random.default_rng(run).standard_normal((20_000, len(TAGS))) * 0.02
+        (directory / f"run-{run}").mkdir(parents=True)
+        with (directory / f"run-{run}" / "events.out.tfevents.1.benchmark").open("wb") as file:
+            writer = RecordWriter(file)
+            for step in range(20_000):
+                numbers = [2.0 * np.exp(-step / 8000) + 0.1, 0.2, 1.5, 0.6] + noise[step]
+                values = [Summary.Value(tag=f"thermo/{k}", simple_value=v) for k, v in zip(TAGS, numbers, strict=True)]
+                record = TensorBoardEvent(summary=Summary(value=values), step=step, wall_time=1e9 + step)
+                writer.write(record.SerializeToString())
 
 
 def maps(directory: Path) -> None:

@@ -290,11 +290,13 @@ function spread(min, max, log, bounds) {
 
 function describe(o) {
   const lines = o.lines.map((line) => {
-    const finite = Array.from(line.values).filter(Number.isFinite);
-    if (!finite.length) return `${line.name}: no finite value`;
-    const least = finite.reduce((a, b) => Math.min(a, b));
-    const most = finite.reduce((a, b) => Math.max(a, b));
-    const ends = `from ${number(finite[0])} to ${number(finite[finite.length - 1])}`;
+    let [least, most] = [Infinity, -Infinity];
+    for (const v of line.values) {
+      if (v < least && v > -Infinity) least = v;
+      if (v > most && v < Infinity) most = v;
+    }
+    if (least > most) return `${line.name}: no finite value`;
+    const ends = `from ${number(line.values[0])} to ${number(line.values[line.values.length - 1])}`;
     return `${line.name}: ${ends}, between ${number(least)} and ${number(most)}`;
   });
   const marks = o.events.filter((e) => !isSpike(e)).map((e) => `${e.phase} at step ${e.onset}`);
