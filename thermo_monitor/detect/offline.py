@@ -1,7 +1,8 @@
 """Segmentation of a finished series: where did the regime change?
 
 A short series is put to the vote: four dissimilar segmentations, each with one fixed setting, and a change is kept
-when three of them place it within five samples. A long one has enough readings to know its noise: it is scaled by its
+when three of them place it within five samples and neither the correlation of the noise nor a smooth curve explains it.
+A long one has enough readings to know its noise: it is scaled by its
 long-run standard deviation ``sigma / (1 - phi)``, cut by penalised least squares, and a cut that a smooth curve
 explains is dropped; the vote is then a measure of confidence. Anything longer than 2,000 readings is cut on block
 means first and dated on the readings.
@@ -16,8 +17,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
-from thermo_monitor.detect import bocpd, seeded
-from thermo_monitor.detect.smooth import drop_explained
+from thermo_monitor.detect import bocpd, correlated, seeded, smooth
+from thermo_monitor.detect.correlated import gain
 from thermo_monitor.detect.voting import Change, vote
 from thermo_monitor.streaming import autoregression, scale
 
@@ -118,35 +119,16 @@ def long_run_deviation(series: Matrix) -> NDArray[np.float64]:
         >>> bool(0.9 < long_run_deviation(steps[:, None])[0] < 1.1)
         True
     """
-    out = []
-    for x in series.T:
-        phi = autoregression.from_differences(x)
-        differences = np.diff(x)
-        low, high = np.quantile(differences, [0.02, 0.98])
-        # 0.959 is the root mean square of a standard normal clipped so.
-        rough = float(np.sqrt(np.mean(np.clip(differences, low, high) ** 2))) / 0.959
-        out.append(rough * math.sqrt((1.0 + phi) / 2.0) / (1.0 - phi))
-    return np.asarray(np.maximum(np.array(out), 1e-12))
+    phi = np.array([autoregression.from_differences(x) for x in series.T])
+    marginal = np.array([autoregression.marginal(x) for x in series.T])
+    return np.asarray(np.maximum(np.sqrt(marginal * (1.0 + phi) / (1.0 - phi)), 1e-12))
 
 
 def _short(series: Matrix) -> list[Change]:
-    """The vote, without the changes that correlated noise explains, where the correlation can be told.
-
-    A series whose coefficient is at its bound may be a random walk or a few levels; few readings cannot tell, and the
-    vote stands.
-    """
+    """The vote, without the changes that correlated noise or a smooth curve explains."""
     changes = vote(proposals(_standardised(series)), NEEDED)
-    if max(autoregression.from_differences(x) for x in series.T) >= autoregression.WALK:
-        return changes
-    scaled = series / long_run_deviation(series)
-    while changes:
-        edges = [0, *(change.index for change in changes), len(series)]
-        gains = [_gain(scaled[a:c])[b - a - 1] for a, b, c in zip(edges, edges[1:], edges[2:], strict=False)]
-        worst = int(np.argmin(gains))
-        if gains[worst] >= 2.0 * math.log(len(series)):
-            break
-        del changes[worst]
-    return changes
+    kept = smooth.drop_described(series, correlated.drop_explained(series, [change.index for change in changes]))
+    return [change for change in changes if change.index in kept]
 
 
 def _without_spikes(series: Matrix, reach: int = 5) -> Matrix:
@@ -165,7 +147,7 @@ def _long(series: Matrix, confidence: bool) -> list[Change]:
     blocks = series[: whole * size].reshape(whole, size, d).mean(axis=1) if size > 1 else series
     scaled = _without_spikes(blocks) / (long_run_deviation(series) / math.sqrt(size))
     penalty = (d + 4) * math.log(whole)
-    cuts = drop_explained(scaled, least_squares(scaled, penalty), penalty)
+    cuts = smooth.drop_explained(scaled, least_squares(scaled, penalty), penalty)
     votes = proposals(_standardised(blocks)) if confidence and cuts else {}
     edges = [0, *cuts, whole]
     changes = []
@@ -181,17 +163,9 @@ def _long(series: Matrix, confidence: bool) -> list[Change]:
 
 def _interval(series: Matrix, start: int, cut: int, end: int) -> tuple[int, int]:
     """Dates whose log-likelihood is within 2 of the best one."""
-    gain = _gain(series[start:end])
-    near = np.flatnonzero(gain >= gain[cut - start - 1] - 4.0) + start + 1
+    fall = gain(series[start:end])
+    near = np.flatnonzero(fall >= fall[cut - start - 1] - 4.0) + start + 1
     return int(near[0]), int(near[-1])
-
-
-def _gain(series: Matrix) -> NDArray[np.float64]:
-    """Fall of the sum of squares when the series is cut after 1, 2, ... readings."""
-    n = len(series)
-    total = np.cumsum(series - series.mean(axis=0), axis=0)[:-1]
-    first = np.arange(1, n)
-    return np.asarray((total**2).sum(axis=1) * n / (first * (n - first)))
 
 
 def _refine(series: Matrix, start: int, cut: int, end: int, reach: int) -> int:

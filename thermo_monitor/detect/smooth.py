@@ -8,11 +8,17 @@ penalty: a curve of degree four can imitate most of a step, and no decay looks m
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
 
-DEGREE = 4
+from thermo_monitor.streaming import autoregression
+
+DEGREE, CUBIC = 4, 3
+DESCRIBED = 0.3  # of what two levels leave, that a cubic has to leave to describe the readings far better
 BETTER = 0.25  # of the penalty
+SHARE = 0.5  # of what the curve leaves unexplained beyond the noise, that a step has to explain
 REACH = 3.0  # a side counts up to this many times the shorter one
 
 
@@ -34,15 +40,61 @@ def drop_explained(series: NDArray[np.float64], cuts: list[int], penalty: float)
         >>> drop_explained(decay - 9.0 * (np.arange(400) >= 300)[:, None], [70, 300], 60.0)
         [300]
     """
+    cuts, moves, known = list(cuts), len(cuts), dict[tuple[int, ...], tuple[float, int]]()
+    while cuts:
+        edges = [0, *cuts, len(series)]
+        around = [(edges[i], edges[i + 1], edges[i + 2]) for i in range(len(cuts))]
+        known = {key: known[key] if key in known else _judge(series, *key) for key in around}
+        judged = [known[key] for key in around]
+        worst = min(range(len(cuts)), key=lambda i: judged[i][0])
+        if judged[worst][0] < penalty:
+            del cuts[worst]
+            continue
+        dates = sorted({date for _, date in judged})
+        if dates == cuts or moves == 0:
+            return dates
+        # A step has to be worth it at its own date as well.
+        cuts, moves = dates, moves - 1
+    return []
+
+
+def drop_described(series: NDArray[np.float64], cuts: list[int]) -> list[int]:
+    """The cuts around which a cubic does not describe the readings far better than two levels do.
+
+    For series too short to know their noise. A cut goes when the cubic leaves less than 30 % of what the levels leave,
+    unless a step takes half of that: a decay goes, a transition on a decay stays.
+
+    Args:
+        series: readings, shape (n, d).
+        cuts: first samples of the segments after the first one.
+
+    Returns:
+        0-based indices, ascending.
+
+    Example:
+        >>> decay = 20.0 * np.exp(-np.arange(300) / 40.0)[:, None]
+        >>> drop_described(decay, [30])
+        []
+        >>> drop_described(decay - 9.0 * (np.arange(300) >= 150)[:, None], [30, 150])
+        [150]
+    """
     cuts = list(cuts)
     while cuts:
         edges = [0, *cuts, len(series)]
-        judged = [_judge(series, *edges[i : i + 3]) for i in range(len(cuts))]
-        worst = min(range(len(cuts)), key=lambda i: judged[i][0])
-        if judged[worst][0] >= penalty:
-            return sorted({date for _, date in judged})
+        shares = [_left_by_cubic(series, *edges[i : i + 3]) for i in range(len(cuts))]
+        worst = int(np.argmin(shares))
+        if shares[worst] >= DESCRIBED:
+            break
         del cuts[worst]
-    return []
+    return cuts
+
+
+def _left_by_cubic(series: NDArray[np.float64], start: int, cut: int, end: int) -> float:
+    """What a cubic leaves around the cut, as a share of what two levels leave; 1 where a step belongs to it."""
+    low, high = _around(start, cut, end)
+    left, gain, _ = _beside(series[low:high], cut - low, min(cut - start, end - cut), CUBIC)
+    levels = _levels(series[low:high], cut - low)
+    return left / levels if gain < SHARE * left and levels > 0.0 else 1.0
 
 
 def _judge(series: NDArray[np.float64], start: int, cut: int, end: int) -> tuple[float, int]:
@@ -50,27 +102,54 @@ def _judge(series: NDArray[np.float64], start: int, cut: int, end: int) -> tuple
 
     The fall of the sum of squares when the step is added to a curve, or what two levels leave less than the curve.
     """
-    shorter = min(cut - start, end - cut)
-    low, high = max(start, int(cut - REACH * shorter) - 1), min(end, int(cut + REACH * shorter) + 1)
+    low, high = _around(start, cut, end)
     window = series[low:high]
-    n = len(window)
-    if n < 2 * DEGREE + 2:
-        return float(((window[: cut - low].mean(0) - window[cut - low :].mean(0)) ** 2).sum()) * n / 4.0, cut
-    time = np.linspace(-1.0, 1.0, n)
-    basis, _ = np.linalg.qr(time[:, None] ** np.arange(DEGREE + 1))
-    rest = window - basis @ (basis.T @ window)
-    # A step at t, made orthogonal to the curve, has squared length (n - t) - |sum of the basis after t|^2.
-    after = np.cumsum(basis[::-1], axis=0)[::-1][1:]
-    length = np.arange(n - 1, 0, -1) - (after**2).sum(axis=1)
-    score = (np.cumsum(rest[::-1], axis=0)[::-1][1:] ** 2).sum(axis=1)
-    gain = np.where(length > 0.5, score / np.maximum(length, 0.5), 0.0)
-    near = slice(max(0, cut - low - 1 - shorter // 2), cut - low + shorter // 2)
-    best = near.start + int(np.argmax(gain[near]))
-    levels = sum(float(((side - side.mean(0)) ** 2).sum()) for side in (window[: best + 1], window[best + 1 :]))
-    worth = max(float(gain[best]), (float((rest**2).sum()) - levels) / BETTER)
+    left, gain, best = _beside(window, cut - low, min(cut - start, end - cut), DEGREE)
+    # A curve of higher degree leaves waves that every step improves a little; a step is what improves them most.
+    noise = len(window) * float(_marginal(window).sum())
+    step = gain if gain >= SHARE * (left - noise) else 0.0
+    worth = max(step, (left - _levels(window, best)) / BETTER)
     # Where the noise is larger than elsewhere, the step has to be larger too.
     louder = max(_loudness(series, low, cut), _loudness(series, cut, high), 1.0)
-    return worth / louder, low + best + 1
+    return worth / louder, low + best
+
+
+def _around(start: int, cut: int, end: int) -> tuple[int, int]:
+    reach = REACH * min(cut - start, end - cut)
+    return max(start, int(cut - reach) - 1), min(end, int(cut + reach) + 1)
+
+
+def _beside(window: NDArray[np.float64], cut: int, shorter: int, degree: int) -> tuple[float, float, int]:
+    """Sum of squares that a curve leaves, how far a step near the cut lowers it, and the date of that step."""
+    basis, length = _curve(len(window), degree)
+    rest = window - basis @ (basis.T @ window)
+    score = (np.cumsum(rest[::-1], axis=0)[::-1][1:] ** 2).sum(axis=1)
+    gain = np.where(length > 0.5, score / np.maximum(length, 0.5), 0.0)
+    first = max(0, cut - 1 - shorter // 2)
+    best = first + int(np.argmax(gain[first : cut + shorter // 2]))
+    return float((rest**2).sum()), float(gain[best]), best + 1
+
+
+def _levels(window: NDArray[np.float64], cut: int) -> float:
+    """Sum of squares that two levels leave."""
+    return sum(float(((side - side.mean(0)) ** 2).sum()) for side in (window[:cut], window[cut:]))
+
+
+@functools.lru_cache(maxsize=64)
+def _curve(n: int, degree: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Orthonormal polynomials on n readings, and the squared length of each step made orthogonal to them.
+
+    That of a step after t readings is (n - t) - |sum of the polynomials after t|^2.
+    """
+    powers = np.arange(min(degree, n // 2 - 1) + 1)
+    basis, _ = np.linalg.qr(np.linspace(-1.0, 1.0, n)[:, None] ** powers)
+    after = np.cumsum(basis[::-1], axis=0)[::-1][1:]
+    return basis, np.arange(n - 1, 0, -1) - (after**2).sum(axis=1)
+
+
+def _marginal(window: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Marginal variance of AR(1) noise in each column, from differences."""
+    return np.array([autoregression.marginal(column) for column in window.T])
 
 
 def _loudness(series: NDArray[np.float64], start: int, end: int) -> float:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 LARGEST = 0.98  # a larger coefficient would hide every change: a shift of D shows as (1 - phi) D
 WALK = 0.95  # from here on a finite series looks like a random walk
+CLIPPED = 0.959  # root mean square of a standard normal clipped to its 2 % and 98 % quantiles
 State = list[float]
 
 
@@ -48,15 +49,37 @@ def from_differences(values: NDArray[np.float64], largest: float = WALK) -> floa
         >>> from_differences(step) < 0.15 < 0.8 < lag_one(step - step.mean())
         True
     """
-    if values.size < 4:
-        return 0.0
+    return _coefficient(_clipped(values), largest) if values.size >= 4 else 0.0
+
+
+def _clipped(values: NDArray[np.float64]) -> NDArray[np.float64]:
     differences = np.diff(values)
     low, high = np.quantile(differences, [0.02, 0.98])
-    clipped = np.clip(differences, low, high)
-    below = float(np.dot(clipped, clipped))
+    return np.clip(differences, low, high)
+
+
+def _coefficient(differences: NDArray[np.float64], largest: float) -> float:
+    below = float(np.dot(differences, differences))
     if not below > 0.0 or not math.isfinite(below):
         return 0.0
-    return min(max(1.0 + 2.0 * float(np.dot(clipped[1:], clipped[:-1])) / below, 0.0), largest)
+    return min(max(1.0 + 2.0 * float(np.dot(differences[1:], differences[:-1])) / below, 0.0), largest)
+
+
+def marginal(values: NDArray[np.float64]) -> float:
+    """Variance of AR(1) noise in a series that may contain shifts: ``Var(diff) / (2 (1 - phi))``.
+
+    The differences are clipped to their 2 % and 98 % quantiles, and the variance is that which normal ones would have.
+
+    Example:
+        >>> step = np.repeat([0.0, 50.0], 2000) + np.random.default_rng(0).standard_normal(4000)
+        >>> 0.9 < marginal(step) < 1.1
+        True
+    """
+    if values.size < 4:
+        return 0.0
+    differences = _clipped(values)
+    size = float(np.dot(differences, differences)) / differences.size / CLIPPED**2
+    return size / (2.0 * (1.0 - _coefficient(differences, WALK)))
 
 
 def cautious(phi: float, n: float, largest: float = LARGEST) -> float:
