@@ -88,6 +88,33 @@ def test_a_long_series_without_a_change_has_at_most_one_in_ten_thousand(name, cu
     assert sum(map(len, found)) <= 2, name
 
 
+@pytest.mark.parametrize("n", [300, 900, 3000, 20_000])
+@pytest.mark.parametrize("size", [20.0, 1e3, 1e6])
+@pytest.mark.parametrize("curve", [lambda t: np.exp(-8.0 * t), lambda t: (1.0 + 50.0 * t) ** -0.5, lambda t: -t])
+def test_a_decay_in_little_noise_is_not_a_staircase(curve, size, n):
+    x = size * curve(np.arange(n) / n) + noise(n, 7)
+    assert segment(x) == []
+    assert segment(x - noise(n, 7)) == []  # none at all
+
+
+@pytest.mark.parametrize("n", [1000, 4000])
+def test_what_is_thrown_up_and_comes_back_slowly_is_no_change(n):
+    x = [noise(n, s, 0.5) + sum(12.0 * spike(n, at, 40.0) for at in range(300 + 9 * s, n, 800)) for s in range(6)]
+    assert sum(len(segment(values)) for values in x) <= (3 if n > 1000 else 1)  # one in 10,000 readings
+
+
+@pytest.mark.parametrize(("n", "phi", "tail"), [(300, 0.9, "normal"), (300, 0.9, "t3"), (900, 0.97, "normal")])
+def test_a_short_series_of_correlated_noise_has_no_changes(n, phi, tail):
+    assert sum(len(segment(noise(n, seed, phi, tail))) for seed in range(8)) <= 1
+
+
+def test_a_large_transition_on_a_steep_decay_is_found():
+    for n in (300, 900, 3000):
+        x = 100.0 * np.exp(-np.arange(n) * 8.0 / n) + noise(n, 2) - 30.0 * sigmoid(n, 6 * n // 10, n // 30)
+        (found,) = segment(x)
+        assert abs(found - 6 * n // 10) <= n // 30
+
+
 def test_a_transition_on_a_decay_is_not_lost_among_its_steps():
     n = 6000
     x = noise(n, 3, 0.9, "t3") + 40.0 * (np.arange(n) + 50.0) ** -0.3 - 5.0 * sigmoid(n, 3500, 100)

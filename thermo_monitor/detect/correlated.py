@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 
 from thermo_monitor.streaming import autoregression
 
+FEW = 500  # readings
 Matrix = NDArray[np.float64]
 
 
 def drop_explained(series: Matrix, cuts: list[int]) -> list[int]:
     """The cuts that are worth more than ``(d + 2) log n`` in units of the long-run variance of the noise.
 
-    A coefficient of .95 and more is that of a random walk or of a few levels, and few readings cannot tell which: the
-    cuts stand.
+    A coefficient of .95 and more may be that of a random walk, and 500 readings or fewer cannot tell: the cuts stand.
+    (``n (1 - phi)`` has to be above some 20 for that, the critical value of unit-root tests with a few levels.)
 
     Args:
         series: shape (n, d), not long.
@@ -40,7 +41,7 @@ def drop_explained(series: Matrix, cuts: list[int]) -> list[int]:
     while cuts:
         residuals = _residuals(series, cuts)
         phi = coefficients(residuals, len(cuts) + 1)
-        if float(phi.max()) >= autoregression.WALK:
+        if float(phi.max()) >= autoregression.WALK and n <= FEW:
             break
         scaled = series / _long_run(residuals, phi)
         edges = [0, *cuts, n]

@@ -13,12 +13,15 @@ import functools
 import numpy as np
 from numpy.typing import NDArray
 
+from thermo_monitor.detect.correlated import FEW
 from thermo_monitor.streaming import autoregression
 
 DEGREE, CUBIC = 4, 3
-DESCRIBED = 0.3  # of what two levels leave, that a cubic has to leave to describe the readings far better
+DESCRIBED = 0.3  # of what two levels leave, that a cubic has to leave to describe few readings better
 BETTER = 0.25  # of the penalty
 SHARE = 0.5  # of what the curve leaves unexplained beyond the noise, that a step has to explain
+ROUNDING = 1e-18  # of a sum of squares
+ERRORS = 2.0  # standard errors by which the noise may be smaller than it seems
 REACH = 3.0  # a side counts up to this many times the shorter one
 
 
@@ -59,10 +62,11 @@ def drop_explained(series: NDArray[np.float64], cuts: list[int], penalty: float)
 
 
 def drop_described(series: NDArray[np.float64], cuts: list[int]) -> list[int]:
-    """The cuts around which a cubic does not describe the readings far better than two levels do.
+    """The cuts around which a cubic does not describe the readings better than two levels do.
 
-    For series too short to know their noise. A cut goes when the cubic leaves less than 30 % of what the levels leave,
-    unless a step takes half of that: a decay goes, a transition on a decay stays.
+    For series too short to know their noise. A cut goes when the cubic leaves less than the levels leave (up to 500
+    readings: less than 30 % of that, as a cubic finds a curve in any few readings), unless a step takes half of the
+    rest: a decay goes, a transition on a decay stays.
 
     Args:
         series: readings, shape (n, d).
@@ -83,7 +87,7 @@ def drop_described(series: NDArray[np.float64], cuts: list[int]) -> list[int]:
         edges = [0, *cuts, len(series)]
         shares = [_left_by_cubic(series, *edges[i : i + 3]) for i in range(len(cuts))]
         worst = int(np.argmin(shares))
-        if shares[worst] >= DESCRIBED:
+        if shares[worst] >= (DESCRIBED if len(series) <= FEW else 1.0):
             break
         del cuts[worst]
     return cuts
@@ -94,7 +98,9 @@ def _left_by_cubic(series: NDArray[np.float64], start: int, cut: int, end: int) 
     low, high = _around(start, cut, end)
     left, gain, _ = _beside(series[low:high], cut - low, min(cut - start, end - cut), CUBIC)
     levels = _levels(series[low:high], cut - low)
-    return left / levels if gain < SHARE * left and levels > 0.0 else 1.0
+    if left <= ROUNDING * levels:
+        return 0.0
+    return left / levels if gain < SHARE * left else 1.0
 
 
 def _judge(series: NDArray[np.float64], start: int, cut: int, end: int) -> tuple[float, int]:
@@ -106,8 +112,7 @@ def _judge(series: NDArray[np.float64], start: int, cut: int, end: int) -> tuple
     window = series[low:high]
     left, gain, best = _beside(window, cut - low, min(cut - start, end - cut), DEGREE)
     # A curve of higher degree leaves waves that every step improves a little; a step is what improves them most.
-    noise = len(window) * float(_marginal(window).sum())
-    step = gain if gain >= SHARE * (left - noise) else 0.0
+    step = gain if gain >= SHARE * (left - _noise(window)) else 0.0
     worth = max(step, (left - _levels(window, best)) / BETTER)
     # Where the noise is larger than elsewhere, the step has to be larger too.
     louder = max(_loudness(series, low, cut), _loudness(series, cut, high), 1.0)
@@ -147,9 +152,14 @@ def _curve(n: int, degree: int) -> tuple[NDArray[np.float64], NDArray[np.float64
     return basis, np.arange(n - 1, 0, -1) - (after**2).sum(axis=1)
 
 
-def _marginal(window: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Marginal variance of AR(1) noise in each column, from differences."""
-    return np.array([autoregression.marginal(column) for column in window.T])
+def _noise(window: NDArray[np.float64]) -> float:
+    """Sum of squares of AR(1) noise in the window, less two standard errors of it."""
+    total = variance = 0.0
+    for column in window.T:
+        phi, own = autoregression.from_differences(column), autoregression.marginal(column)
+        total += own
+        variance += 2.0 * own * own * (1.0 + phi * phi) / (1.0 - phi * phi)
+    return len(window) * total - ERRORS * float(np.sqrt(len(window) * variance))
 
 
 def _loudness(series: NDArray[np.float64], start: int, end: int) -> float:
