@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from thermo_monitor.detect import alarm, columns
+from thermo_monitor.detect import alarm, columns, table
 from thermo_monitor.detect.burn_in import HUGE
 from thermo_monitor.detect.eprocess import NOTHING
 from thermo_monitor.detect.online import OnlineDetector
@@ -51,7 +51,7 @@ class ManyDetectors:
         self._settings = detector._settings
         self._states = [detector.init() for _ in range(count)]
         self._together = np.zeros(count, dtype=bool)  # whose columns hold, and not the state
-        self._columns = columns.empty(count, max(2 * self._settings.wait, 80))
+        self._columns = table.empty(count, max(2 * self._settings.wait, 80))
         self._last_step: int | None = None
         self.statistics = np.full(count, NOTHING)
 
@@ -80,14 +80,14 @@ class ManyDetectors:
         last = self._last_step
         new = last is None or step > last
         self._last_step = step if new else last
-        table = self._columns
-        x = np.divide(readings - table.zero, table.unit)
+        held = self._columns
+        x = np.divide(readings - held.zero, held.unit)
         rows = np.flatnonzero(self._together & (np.abs(x) < HUGE)) if new else np.array([], dtype=np.intp)
         alone = np.ones(len(self._states), dtype=bool)
         found: dict[int, Decision] = {}
         if rows.size:
             alone[rows] = False
-            statistic = columns.read(table, rows, x[rows], step, self._settings)
+            statistic = columns.read(held, rows, x[rows], step, self._settings)
             self.statistics[rows] = statistic
             for index in rows[statistic >= self._settings.threshold].tolist():
                 self._apart(index, step)
@@ -97,8 +97,8 @@ class ManyDetectors:
             _, decision = self._detector.update(self._states[index], float(readings[index]), step)
             self.statistics[index] = decision.statistic
             self._keep(found, index, decision)
-            if columns.fits(self._states[index]):
-                columns.load(table, index, self._states[index])
+            if table.fits(self._states[index]):
+                table.load(held, index, self._states[index])
                 self._together[index] = True
         return found
 
@@ -111,7 +111,7 @@ class ManyDetectors:
     def states(self) -> list[State]:
         """The state of every detector, as :class:`OnlineDetector` has it: plain JSON."""
         for index in np.flatnonzero(self._together).tolist():
-            columns.store(self._columns, index, self._states[index], self._last_step)
+            table.store(self._columns, index, self._states[index], self._last_step)
         return self._states
 
     def load_states(self, states: Sequence[dict[str, Any]]) -> None:
@@ -128,13 +128,13 @@ class ManyDetectors:
         self._together[:] = False
         for index, state in enumerate(self._states):
             self.statistics[index] = state["stat"]["log_sr"] if state["stat"] else NOTHING
-            if columns.fits(state):
-                columns.load(self._columns, index, state)
+            if table.fits(state):
+                table.load(self._columns, index, state)
                 self._together[index] = True
 
     def _apart(self, index: int, last_step: int | None) -> None:
         if self._together[index]:
-            columns.store(self._columns, index, self._states[index], last_step)
+            table.store(self._columns, index, self._states[index], last_step)
             self._together[index] = False
 
     @staticmethod
