@@ -89,7 +89,7 @@ def test_a_long_series_without_a_change_has_at_most_one_in_ten_thousand(name, cu
 
 
 @pytest.mark.parametrize("n", [300, 900, 3000, 20_000])
-@pytest.mark.parametrize("size", [20.0, 1e3, 1e6])
+@pytest.mark.parametrize("size", [20.0, 1e6])
 @pytest.mark.parametrize("curve", [lambda t: np.exp(-8.0 * t), lambda t: (1.0 + 50.0 * t) ** -0.5, lambda t: -t])
 def test_a_decay_in_little_noise_is_not_a_staircase(curve, size, n):
     x = size * curve(np.arange(n) / n) + noise(n, 7)
