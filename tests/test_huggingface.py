@@ -333,6 +333,24 @@ def test_other_reporters_get_numbers_as_logs(tmp_path):
     assert ours[0][1]["thermo/attn/entropy_fraction"] > 0.9
 
 
+def test_people_are_told_of_events_also_after_a_resume(tmp_path):
+    told = []
+
+    class Plants(TrainerCallback):
+        def on_step_begin(self, args, state, control, **given):
+            if state.global_step == 3:
+                mine = next(c for c in own.callback_handler.callbacks if isinstance(c, ThermoMonitor))
+                mine.monitor._reader._emit(
+                    [Event("shift", 3, 1, phase="instability", level="error", message="planted")]
+                )
+
+    options = {"save_strategy": "steps", "save_steps": 2, "restore_callback_states_from_checkpoint": True}
+    for resume in (None, str(tmp_path / "checkpoint-2")):
+        own = trainer(tmp_path, Plants(), ThermoMonitor(sinks=[], alerts=[told.append], strict=True), **options)
+        run(own, resume_from_checkpoint=resume)
+    assert len(told) == 2
+
+
 def test_deepspeed_is_refused_by_name(tmp_path, spoken):
     callback = ThermoMonitor(sinks=[], strict=True)
     own = trainer(tmp_path, callback)

@@ -34,6 +34,8 @@ from thermo_monitor.scaling import loss_scale
 from thermo_monitor.schedule import Schedule
 from thermo_monitor.schedule import resolve as resolve_cadence
 from thermo_monitor.sinks.base import Sink
+from thermo_monitor.sinks.channels import Target
+from thermo_monitor.sinks.defaults import alert_sinks
 from thermo_monitor.sinks.trainer import trainer_sinks
 
 _CLOCK = ("_runtime", "_per_second", "_time", "_epoch")
@@ -55,6 +57,8 @@ class ThermoMonitor(TrainerCallback, ExportableState):
             ``thermo.jsonl`` and the terminal; or a function that returns them, called at the start of every training.
             They are closed when a training ends.
         on_event: called with every event, on the process of global rank zero.
+        alerts: where people are told of events: addresses such as ``slack://...``, ``wandb``, ``trackio``, functions;
+            see :class:`~thermo_monitor.sinks.alerts.AlertSink`.
         save_checkpoint_on: kinds or phases of events at which the trainer saves a checkpoint.
         layers: layers whose values are also written as scalars of their own.
         seed: of the random numbers that the monitor draws, from a generator of its own.
@@ -74,6 +78,7 @@ class ThermoMonitor(TrainerCallback, ExportableState):
         detector: OnlineDetector | None = None,
         sinks: Sequence[Sink] | Callable[[], Sequence[Sink]] | None = None,
         on_event: Callable[[Event], None] | None = None,
+        alerts: Sequence[Target] = (),
         save_checkpoint_on: Sequence[str] = (),
         layers: Sequence[int] = (),
         seed: int = 0,
@@ -86,6 +91,7 @@ class ThermoMonitor(TrainerCallback, ExportableState):
             Budget(budget)
         check_options(detector, on_event, layers, seed, strict)
         self._sinks = sinks if sinks is None or callable(sinks) else check_sinks(sinks)
+        self._alerts = tuple(alerts) if alert_sinks(alerts) else ()  # an address that is none raises here
         self._save_on = check_save_on(save_checkpoint_on)
         self._options: dict[str, Any] = {
             "every": every,
@@ -146,8 +152,10 @@ class ThermoMonitor(TrainerCallback, ExportableState):
             return []
         if self._sinks is None:
             callbacks = [] if trainer is None else trainer.callback_handler.callbacks
-            return trainer_sinks(args, state, control, callbacks, self._options["layers"])
-        return check_sinks(self._sinks()) if callable(self._sinks) else list(self._sinks)
+            sinks = trainer_sinks(args, state, control, callbacks, self._options["layers"])
+        else:
+            sinks = check_sinks(self._sinks()) if callable(self._sinks) else list(self._sinks)
+        return [*sinks, *alert_sinks(self._alerts, str(getattr(args, "run_name", None) or ""))]
 
     def _saved(self, state: Any) -> Mapping[str, Any] | None:
         """State to go on from. The trainer hands it over with its own, whether it restores callbacks or not."""
@@ -242,6 +250,7 @@ class ThermoMonitor(TrainerCallback, ExportableState):
             if type(dropped) is type(self):
                 self._options, self._sinks = dropped._options, dropped._sinks
                 self._save_on, self._on_event = dropped._save_on, dropped._on_event
+                self._alerts = dropped._alerts
                 break
         self._restored = text
 
