@@ -15,6 +15,7 @@ export class Heads {
     this.index = null; // of the frame; null while it follows the newest
     this.cell = [0, 0];
     this.playing = null;
+    this.cursor = null; // of the chart of a head; null when that is to be drawn anew
     this.toolbar = h("div", { class: "toolbar" });
     this.canvas = h("canvas", { tabindex: 0, role: "img" });
     this.tip = h("div", { class: "tip", hidden: true });
@@ -89,6 +90,7 @@ export class Heads {
     }
     this.cell = [Math.min(this.cell[0], this.data.layers - 1), Math.min(this.cell[1], this.data.heads - 1)];
     this.slider.max = this.data.steps.length - 1;
+    this.cursor = null;
     this.paint();
     this.drawLegend();
     this.drawTicks();
@@ -260,11 +262,13 @@ export class Heads {
       this.data.heads > 1 ? h("span", { class: "unit" }, "the other heads of the layer in grey") : null,
       h("span", { class: "values" }, h("span", { class: "value" }, h("b", {}, number(value)))),
     );
+    if (this.cursor) return this.cursor(this.at); // only the step is another one
     const course = (k) => steps.map((_, n) => this.value(n, layer, k));
     const others = Array.from({ length: Math.min(this.data.heads, 64) }, (_, k) => k).filter((k) => k !== head);
     const values = course(head);
     const events = this.app.model.told(this.app.state.focus);
-    spark(this.detail, { height: 190, steps, lines: [...others.map(course), values], events, format: (v) => this.shown(v), at: this.at });
+    this.cursor = spark(this.detail, { height: 190, steps, lines: [...others.map(course), values], events, format: (v) => this.shown(v) });
+    this.cursor?.(this.at);
     this.detail.setAttribute("aria-label", `${name}, head ${head}: ${number(this.shown(values[0]))} at step ${steps[0]}, ${number(this.shown(values[values.length - 1]))} at step ${steps[steps.length - 1]}`);
   }
 
@@ -288,6 +292,7 @@ export class Heads {
     const found = this.cellAt(e);
     if (!found) return;
     this.cell = found;
+    this.cursor = null;
     this.paint();
   }
 
@@ -295,6 +300,7 @@ export class Heads {
     const move = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[e.key];
     if (!move || !this.data) return;
     e.preventDefault();
+    this.cursor = null;
     const clamp = (v, top) => Math.max(0, Math.min(top - 1, v));
     this.cell = [clamp(this.cell[0] + move[0], this.data.layers), clamp(this.cell[1] + move[1], this.data.heads)];
     this.paint();
@@ -327,6 +333,7 @@ export class Heads {
 
   resize() {
     if (this.data?.steps.length) {
+      this.cursor = null;
       this.paint();
       this.drawLegend();
     }

@@ -4,8 +4,9 @@ import { FONT, limits, sized, text, ticks } from "./axes.js";
 import { faint, inks, phaseColour } from "./look.js";
 import { isScheduled, isSpike, stretches } from "./phases.js";
 
-// Lines share the steps; the last one is the one that counts. With `format` there are axes, with `at` a cursor.
-export function spark(canvas, { height, steps, lines, events, format, at }) {
+// Lines share the steps; the last one is the one that counts. With `format` there are axes. Returns what draws a cursor
+// at an index, over the same picture each time: a scrubber moves faster than many lines are drawn.
+export function spark(canvas, { height, steps, lines, events, format }) {
   const place = sized(canvas, height);
   if (!place || !steps.length) return;
   const { ctx, width } = place;
@@ -51,12 +52,23 @@ export function spark(canvas, { height, steps, lines, events, format, at }) {
     }
     ctx.stroke();
   });
-  const here = at ?? steps.length - 1;
-  const value = lines[lines.length - 1][here];
-  ctx.fillStyle = ink.strong;
-  if (at !== undefined) ctx.fillRect(x(steps[here]) - 0.5, 0, 1, floor);
-  if (!Number.isFinite(value)) return;
-  ctx.beginPath();
-  ctx.arc(x(steps[here]), y(value), 3.5, 0, 7);
-  ctx.fill();
+  const main = lines[lines.length - 1];
+  const dot = (here) => {
+    ctx.fillStyle = ink.strong;
+    if (!Number.isFinite(main[here])) return;
+    ctx.beginPath();
+    ctx.arc(x(steps[here]), y(main[here]), 3.5, 0, 7);
+    ctx.fill();
+  };
+  if (!format) return dot(steps.length - 1);
+  const picture = document.createElement("canvas");
+  [picture.width, picture.height] = [canvas.width, canvas.height];
+  picture.getContext("2d").drawImage(canvas, 0, 0);
+  return (here) => {
+    ctx.clearRect(0, 0, width, height);
+    ctx.drawImage(picture, 0, 0, width, height);
+    ctx.fillStyle = ink.strong;
+    ctx.fillRect(x(steps[here]) - 0.5, 0, 1, floor);
+    dot(here);
+  };
 }
