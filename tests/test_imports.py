@@ -23,6 +23,7 @@ TABLE = {
     "streaming": TORCH_FREE,
     "detect": TORCH_FREE | LIGHT | {"ruptures", "streaming"},  # minimum effects are in the registry of quantities
     "physics": {"torch"},
+    "kernels": {"torch", "triton", "physics"},
     "guard": set(),  # what all rooms use when something fails
     "meter": {"records"},
     "settings": {"torch"},

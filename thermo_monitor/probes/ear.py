@@ -77,9 +77,9 @@ class Ear:
         reasons = sorted(set(self.refused.values()))
         reasons += [f"{key} is not read" for key in transformers.unread(self._model)]
         if _compiled(self._model):
-            reasons.append("compiled code is not read")
+            reasons.append("blocks inside compiled code, and checkpointed calls of functions in it, are not heard")
         elif not self.hub.entrances:
-            reasons.append("the model was not seen to be called; if it is compiled: compiled code is not read")
+            reasons.append("the model was not seen to be called; if it is compiled: blocks inside are not heard")
         return f"({'; '.join(reasons)})" if reasons else ""
 
     def describe(self) -> list[str]:
@@ -87,6 +87,8 @@ class Ear:
         routes = [f"transformers attention under its own key {key!r}" for key in self._keys]
         routes += ["scaled_dot_product_attention, nn.MultiheadAttention and cross_entropy, on measured steps"]
         routes += ["record_attention, record_output, record_representation"]
+        if _compiled(self._model):
+            routes += ["an operator in a second compiled graph, for scaled_dot_product_attention and the above"]
         return [f"heard through: {route}" for route in routes] + [
             f"absent: {what}: {why}" for what, why in self.refused.items()
         ]

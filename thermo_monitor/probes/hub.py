@@ -16,6 +16,7 @@ from thermo_monitor.probes.calls import AttentionCall, OutputCall, Representatio
 
 # Hubs that listen right now. A tuple that is replaced, never changed: reading it is the whole idle cost of a route.
 ACTIVE: tuple[Hub, ...] = ()
+LISTENING = False  # whether there are any: what compiled code asks, so that it is compiled once for each answer
 
 Refusal = Callable[[str, str, str], None]
 
@@ -39,6 +40,7 @@ class Hub:
         self.examples = 0  # in the batch of the attention that was heard last
         self.entrances = 0  # calls of the model itself that were seen while open
         self.gradient_scale: Tensor | None = None  # factor that the gradients of the step still carry
+        self.inside: int | None = None  # module of a compiled attention whose function is still to come
         self._failed = failed
         self._refused = refused
         self._calls: dict[str, int] = {}
@@ -53,15 +55,17 @@ class Hub:
 
     def open(self) -> None:
         """Listen from here on."""
-        global ACTIVE
+        global ACTIVE, LISTENING
         if self not in ACTIVE:
             ACTIVE = (*ACTIVE, self)
+        LISTENING = True
 
     def shut(self) -> None:
         """Stop listening; harmless when shut already."""
-        global ACTIVE
+        global ACTIVE, LISTENING
         if self in ACTIVE:
             ACTIVE = tuple(hub for hub in ACTIVE if hub is not self)
+        LISTENING = ACTIVE != ()
 
     def new_pass(self) -> None:
         """A forward pass begins: a module that is heard again from here on is not a second call of the same pass."""

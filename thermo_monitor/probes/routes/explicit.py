@@ -1,13 +1,14 @@
 """Hearing models that write their own softmax: one line in the user's code.
 
-Each function costs two look-ups while no monitor listens, so the line may stay where it is. Compiled code leaves it
-out: the compiler is asked first, so that it keeps one graph, whoever listens.
+Each function costs two look-ups while no monitor listens, so the line may stay where it is. Compiled code leaves out
+outputs and representations: the compiler is asked first, so that it keeps one graph, whoever listens.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor
 from torch.compiler import is_compiling
@@ -15,7 +16,7 @@ from torch.compiler import is_compiling
 from thermo_monitor.probes import hub as hubs
 from thermo_monitor.probes.calls import AttentionCall, OutputCall, RepresentationCall
 from thermo_monitor.probes.hub import Hub
-from thermo_monitor.probes.routes import masks
+from thermo_monitor.probes.routes import compiled, masks
 from thermo_monitor.probes.routes.caller import called_by_stranger
 
 
@@ -53,7 +54,14 @@ def record_attention(
         >>> q = torch.randn(2, 4, 8, 16)
         >>> record_attention("layer.0", q, q, causal=True)  # nothing listens here: returns at once
     """
-    if is_compiling() or not hubs.ACTIVE:
+    if is_compiling():
+        if hubs.LISTENING and score_mod is None and block_mask is None:
+            compiled.hear(
+                compiled.TOLD, compiled.traced_module(), compiled.BY_HAND + name, query.detach(), key.detach(), mask,
+                bias, sinks, None, None, scale, softcap, None, causal,
+            )  # fmt: skip
+        return
+    if not hubs.ACTIVE:
         return
 
     def report(hub: Hub) -> None:
@@ -70,6 +78,16 @@ def record_attention(
         hub.attention(AttentionCall(name, query, key, factor, found, bias, causal, score, sinks))
 
     _tell("attention", report)
+
+
+def _from_graph(hub: Hub, name: str, query: Tensor, key: Tensor, mask: Tensor | None, given: dict[str, Any]) -> None:
+    factor = query.shape[-1] ** -0.5 if given["scaling"] is None else given["scaling"]
+    score = None if given["softcap"] is None else masks.softcap(given["softcap"])
+    causal = bool(given["is_causal"])
+    hub.attention(AttentionCall(name, query, key, factor, mask, given["position_bias"], causal, score, given["s_aux"]))
+
+
+compiled.REPORTS[compiled.BY_HAND] = _from_graph
 
 
 def record_output(logits: Tensor, labels: Tensor, *, ignore_index: int = -100) -> None:

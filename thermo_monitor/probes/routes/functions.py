@@ -18,7 +18,7 @@ from torch import Tensor
 
 from thermo_monitor.probes.calls import AttentionCall, OutputCall, unreadable
 from thermo_monitor.probes.hub import Hub
-from thermo_monitor.probes.routes import losses
+from thermo_monitor.probes.routes import compiled, losses
 from thermo_monitor.probes.routes.caller import called_by_stranger, calling_module
 from thermo_monitor.probes.routes.modes import LowMode
 
@@ -35,8 +35,10 @@ def _scaled_dot_product(
     is_causal: bool = False,
     scale: float | None = None,
     enable_gqa: bool = False,
+    *,
+    name: str | None = None,
 ) -> None:
-    name = calling_module(hub.names)
+    name = calling_module(hub.names) if name is None else name
     if name is None:
         return
     why = unreadable(query, key, attn_mask)  # asked before its dimensions are
@@ -150,6 +152,45 @@ _REPORTS: dict[Callable[..., Any], Callable[..., None]] = {
 }
 
 
+def _traced(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> None:
+    """Put the operator that reports this call into the graph that is being made."""
+    query, key = query.detach(), key.detach()
+    compiled.hear(
+        compiled.TOLD, compiled.traced_module(), "function", query, key, attn_mask,
+        None, None, None, None, scale, None, None, is_causal,
+    )  # fmt: skip
+
+
+def _traced_multihead(query: Tensor, key: Tensor, *args: Any, **kwargs: Any) -> None:
+    """Its projections would have to be made twice in the program's graph: left out, and said."""
+    compiled.hear(
+        compiled.TOLD, compiled.traced_module(), "multihead", query.detach(), key.detach(),
+        None, None, None, None, None, None, None, None, None,
+    )  # fmt: skip
+
+
+def _refused(hub: Hub, name: str, *given: Any) -> None:
+    hub.refuse(name, "nn.MultiheadAttention inside compiled code is not read")
+
+
+def _from_graph(hub: Hub, name: str, query: Tensor, key: Tensor, mask: Tensor | None, given: dict[str, Any]) -> None:
+    scale, causal = given["scaling"], given["is_causal"] is True
+    _scaled_dot_product(hub, query, key, key, mask, is_causal=causal, scale=scale, name=name)
+
+
+compiled.REPORTS["function"] = _from_graph
+compiled.REPORTS["multihead"] = _refused
+
+
 class ListeningMode(LowMode):
     """Reports the calls that matter to a hub, and changes none."""
 
@@ -162,7 +203,11 @@ class ListeningMode(LowMode):
     ) -> Any:
         """Report, then call."""
         kwargs = kwargs or {}
-        if torch.compiler.is_compiling():  # traced code is left exactly as it is
+        if torch.compiler.is_compiling():
+            if func is F.scaled_dot_product_attention:
+                _traced(*args, **kwargs)
+            elif func is F.multi_head_attention_forward:
+                _traced_multihead(*args, **kwargs)
             return func(*args, **kwargs)
         report, hub = _REPORTS.get(func), self._hub
         if report is not None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from thermo_monitor.probes import hub as hubs
 from thermo_monitor.probes.calls import AttentionCall
 from thermo_monitor.probes.hub import Hub
-from thermo_monitor.probes.routes import masks
+from thermo_monitor.probes.routes import compiled, masks
 
 _READ = ("sdpa", "flex_attention", "flash_attention_2", "flash_attention_3")
 _users: dict[str, int] = {}
@@ -79,9 +79,11 @@ def _wrap(key: str) -> None:
         @functools.wraps(original)
         def get_interface(self: Any, attn_implementation: str, default: Callable[..., Any]) -> Callable[..., Any]:
             found: Callable[..., Any] = original(self, attn_implementation, default)
-            if torch.compiler.is_compiling() or attn_implementation != "eager" or not hubs.ACTIVE:
+            if attn_implementation != "eager":
                 return found
-            return functools.partial(_heard, found, "eager")
+            if torch.compiler.is_compiling():
+                return functools.partial(_traced, found, "eager") if hubs.LISTENING else found
+            return functools.partial(_heard, found, "eager") if hubs.ACTIVE else found
 
         _wrapped[key] = original, get_interface
         _interface().get_interface = get_interface
@@ -90,9 +92,9 @@ def _wrap(key: str) -> None:
 
     @functools.wraps(mapped)
     def attention(*args: Any, **kwargs: Any) -> Any:
-        if torch.compiler.is_compiling() or not hubs.ACTIVE:
-            return mapped(*args, **kwargs)
-        return _heard(mapped, key, *args, **kwargs)
+        if torch.compiler.is_compiling():
+            return _traced(mapped, key, *args, **kwargs) if hubs.LISTENING else mapped(*args, **kwargs)
+        return _heard(mapped, key, *args, **kwargs) if hubs.ACTIVE else mapped(*args, **kwargs)
 
     _wrapped[key] = mapped, attention
     _interface().register(key, attention)
@@ -121,7 +123,46 @@ def _heard(original: Callable[..., Any], kind: str, module: nn.Module, *args: An
         return original(module, *args, **kwargs)
 
 
-def _report(hub: Hub, name: str, module: nn.Module, kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+def _traced(original: Callable[..., Any], kind: str, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+    """Put the operator that reports this call into the graph that is being made."""
+    given = dict(zip(("query", "key", "value", "attention_mask"), args, strict=False)) | kwargs
+    mask, sinks = given.get("attention_mask"), given.get("s_aux")
+    said = given.get("is_causal")
+    readable = mask is None or isinstance(mask, Tensor)
+    compiled.hear(
+        compiled.TOLD,
+        compiled.traced_module(),
+        kind if readable and given.get("cache") is None else "unread",
+        given["query"].detach(),
+        given["key"].detach(),
+        mask if readable else None,
+        given.get("position_bias"),
+        getattr(module, "sinks", None) if sinks is None else sinks,
+        given.get("position_ids"),
+        given.get("cu_seq_lens_q"),
+        given.get("scaling"),
+        given.get("softcap"),
+        given.get("sliding_window"),
+        getattr(module, "is_causal", True) if said is None else said,
+    )
+    return original(module, *args, **kwargs)
+
+
+def _from_graph(
+    kind: str, hub: Hub, name: str, query: Tensor, key: Tensor, mask: Tensor | None, given: dict[str, Any]
+) -> None:
+    if kind == "unread":
+        return hub.refuse(name, "inside compiled code, paged attention and masks that are no tensors are not read")
+    _report(hub, name, None, kind, (query, key, None, mask), given)
+
+
+for _kind in (*_READ, "eager", "unread"):
+    compiled.REPORTS[_kind] = functools.partial(_from_graph, _kind)
+
+
+def _report(
+    hub: Hub, name: str, module: nn.Module | None, kind: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
     given = dict(zip(("query", "key", "value", "attention_mask"), args, strict=False)) | kwargs
     query, key, mask = given["query"], given["key"], given.get("attention_mask")
     if given.get("cache") is not None or given.get("block_table") is not None:
