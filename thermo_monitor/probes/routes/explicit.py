@@ -83,7 +83,7 @@ def record_attention(
 def _from_graph(hub: Hub, name: str, query: Tensor, key: Tensor, mask: Tensor | None, given: dict[str, Any]) -> None:
     factor = query.shape[-1] ** -0.5 if given["scaling"] is None else given["scaling"]
     score = None if given["softcap"] is None else masks.softcap(given["softcap"])
-    causal = bool(given["is_causal"])
+    causal = given["is_causal"] is True
     hub.attention(AttentionCall(name, query, key, factor, mask, given["position_bias"], causal, score, given["s_aux"]))
 
 
