@@ -56,9 +56,12 @@ CELLS: dict[str, tuple[str, ...]] = {
         f"{T} {_E}::test_caps_and_sinks_can_be_reported",
     ),
     "sinks": (
-        "", "", "", f"{T} {_H}::test_sinks_are_one_more_state", "", "", f"{T} {_E}::test_caps_and_sinks_can_be_reported",
+        "", "", "", f"{T} {_H}::test_sinks_are_one_more_state", "", "",
+        f"{T} {_E}::test_caps_and_sinks_can_be_reported",
     ),
-    "packed sequences": ("", "", "", "", f"{T} {_H}::test_packed_sequences_do_not_see_each_other", "", ""),
+    "packed sequences": (
+        "", "", "", "", f"{T} {_H}::test_packed_sequences_do_not_see_each_other", "", "",
+    ),
     "paged attention": ("", "", f"{R} {_H}::test_paged_attention_is_refused_and_the_layer_named", "", "", "", ""),
     "nested tensors, masks of a class of their own": (
         f"{R} {_F}::test_what_cannot_be_read_is_absent_with_one_line", "", "", "", "", "", "",
