@@ -66,6 +66,7 @@ def _plain(node):
     named = {
         "scale",
         "a['is_causal']",
+        "given['is_causal']",
         "is_causal",
         "eps",
         "getattr(module, 'is_causal', True) if said is None else said",

@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 from transformers import TrainerCallback
@@ -75,7 +76,7 @@ def test_a_compiled_model_is_heard_where_it_can_be(tmp_path, spoken):
     logged = [entry["loss"] for entry in own.state.log_history if "loss" in entry]
     assert sink.series("loss/train")[1] == pytest.approx(logged, rel=1e-6)
     assert len(sink.series("opt/gradient_norm")[0]) == 6
-    assert any("compiled code is not read" in text for text in spoken)
+    assert np.isfinite(sink.series("attn/entropy_fraction")[1]).all()  # an operator in the graph hears it
 
 
 @pytest.mark.parametrize("padded", [False, True])

@@ -35,7 +35,7 @@ from thermo_monitor.reader import Reader
 from thermo_monitor.records import Event
 from thermo_monitor.scaling import pending_scale
 from thermo_monitor.schedule import Schedule, Stretched, resolve
-from thermo_monitor.settings import settings
+from thermo_monitor.settings import settings, unwrapped
 from thermo_monitor.sinks.base import Sink
 from thermo_monitor.sinks.channels import Target
 from thermo_monitor.sinks.defaults import alert_sinks, default_sinks
@@ -125,7 +125,7 @@ class Monitor:
         self._ear = Ear(model, self.guard)
         self._ear.hub.meter = self._meter
         try:  # a wrong option raises here, where nothing runs yet
-            surroundings = Surroundings(model, optimizer, self._ear.hub, seed)
+            surroundings = Surroundings(model, unwrapped(optimizer), self._ear.hub, seed)
             for probe in probes:
                 self._parts[type(probe).__name__] = (probe.fast, probe.listen(surroundings))
             self._ear.install()
@@ -236,7 +236,7 @@ class Monitor:
         if not self._open:
             return
         with self._meter:
-            self._ear.shut()
+            self._ear.finish()
             self.measure_gradients(scaler)
 
     def measure_gradients(self, scaler: Any = None) -> None:
@@ -257,7 +257,7 @@ class Monitor:
         if not self._open:
             return
         with self._meter:
-            self._ear.shut()
+            self._ear.finish()
             self._each("after_step")
             labels: dict[str, tuple[Any, int]] = {}
             tensors: list[Tensor] = []
@@ -300,7 +300,7 @@ class Monitor:
 
     def abandon(self) -> None:
         """The step was broken off: forget what was measured in it."""
-        self._ear.shut()
+        self._ear.finish()
         measuring, self._measuring, self._open = self._measuring, (), False
         for name in measuring:
             self.guard.run(name, self._parts[name][1].collect)

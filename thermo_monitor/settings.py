@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 _NAMES = {"lr": "learning rate", "weight_decay": "weight decay", "momentum": "momentum"}
+_WRAPPERS = {"AcceleratedOptimizer", "_FabricOptimizer", "LightningOptimizer"}
 _GROUPS = 8  # parameter groups that are looked at: more of them follow the same schedule
 
 
@@ -34,6 +35,21 @@ def settings(optimizer: Optimizer | None) -> dict[str, float]:
             if value is not None:
                 found[f"{name} of group {index}"] = value
     return found
+
+
+def unwrapped(optimizer: Optimizer | None) -> Optimizer | None:
+    """The optimizer that steps, inside the one that accelerate, Fabric or Lightning makes of it.
+
+    Example:
+        >>> import torch
+        >>> sgd = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+        >>> unwrapped(sgd) is sgd
+        True
+    """
+    # By name: an attribute ``optimizer`` may be anything in a class that is not known.
+    names = {c.__name__ for c in type(optimizer).__mro__}
+    inner = getattr(optimizer, "optimizer", None) if names & _WRAPPERS else None
+    return inner if isinstance(inner, Optimizer) else optimizer
 
 
 def _number(value: object) -> float | None:

@@ -66,9 +66,14 @@ class Ear:
         self.hub.shut()
         self._mode.leave()
 
+    def finish(self) -> None:
+        """The backward passes are over as well."""
+        self.shut()
+        self.hub.expecting = False
+
     def close(self) -> None:
         """Remove everything; harmless when called twice."""
-        self.shut()
+        self.finish()
         if self._finalizer is not None:
             self._finalizer()
 

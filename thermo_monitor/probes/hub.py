@@ -46,6 +46,7 @@ class Hub:
         self._calls: dict[str, int] = {}
         self._deaf = False
         self._off: set[str] = set()  # parts that failed
+        self.expecting = False  # gradients of the step may still arrive
         self.meter: AbstractContextManager[object] = nullcontext()  # entered while something is heard
 
     @property
@@ -56,6 +57,7 @@ class Hub:
     def open(self) -> None:
         """Listen from here on."""
         global ACTIVE, LISTENING
+        self.expecting = True
         if self not in ACTIVE:
             ACTIVE = (*ACTIVE, self)
         LISTENING = True
@@ -98,8 +100,11 @@ class Hub:
             self._failed(part, error)
 
     def hear_back(self, part: str, report: Callable[[], None]) -> None:
-        """The same from inside a backward pass, where a gradient arrived that was waited for."""
-        if self not in ACTIVE or part in self._off:
+        """The same from inside a backward pass, where a gradient arrived that was waited for.
+
+        Not only while open: a trainer may shut the hub between the passes of a step, for what runs in between.
+        """
+        if not self.expecting or part in self._off:
             return
         try:
             with self.meter, torch.no_grad():
