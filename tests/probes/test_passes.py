@@ -131,6 +131,7 @@ def test_micro_batches_add_up(probe, how):
     if how == "container":  # never called itself: that a micro-batch ended is known from its loss
         model = nn.ModuleDict({"inner": whole})
     if how == "compiled":
+        torch._dynamo.reset()
         forward = torch.compile(whole, backend="eager")
     with Measuring(model, PROBES[probe]) as measuring:
         loss(forward, x)
@@ -141,9 +142,6 @@ def test_micro_batches_add_up(probe, how):
             value = loss(forward, part)
             measuring.listener.on_loss(value)
         small = measuring.values()
-    if how == "compiled" and probe != "output":
-        assert all(torch.tensor(value).isnan() for value in large.values())
-        return
     assert small == pytest.approx(large, rel=1e-6, abs=1e-9)
 
 
