@@ -29,34 +29,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from language import Language
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from thermo_monitor import Monitor
-from thermo_monitor.demo.modular import Block
 from thermo_monitor.probes import ExampleGradientProbe, FisherProxyProbe, Probe
 from thermo_monitor.sinks import MemorySink
 
 TRACE = "fisher/trace_empirical"
-
-
-class Language(nn.Module):
-    """A small language model: four layers, d = 256, T = 256."""
-
-    def __init__(self, vocabulary: int = 1000, width: int = 256, length: int = 256, layers: int = 4) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(vocabulary, width)
-        self.position = nn.Parameter(torch.randn(length, width) * 0.02)
-        self.blocks = nn.ModuleList(Block(width, 8, 4 * width) for _ in range(layers))
-        self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, vocabulary)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        x = self.embedding(tokens) + self.position
-        for block in self.blocks:
-            x = block(x)
-        return self.head(self.norm(x))
 
 
 @dataclass

@@ -40,13 +40,14 @@ TABLE = {
         "scaling", "schedule", "settings", "sinks", "transport",
     },
     "presets": {"probes", "streaming", "detect", "schedule"},
+    "callback": {"budget", "detect", "options", "presets", "probes", "records", "schedule"},
     # Either name of the framework, by importlib; one of them by name for type checkers.
     "lightning": {
-        "lightning (the framework)", "torch", "budget", "detect", "guard", "monitor", "options", "presets", "probes",
+        "lightning (the framework)", "torch", "callback", "detect", "guard", "monitor", "options", "probes",
         "records", "schedule", "sinks",
     },
     "huggingface": {
-        "transformers", "torch", "budget", "detect", "guard", "monitor", "options", "presets", "probes", "records",
+        "transformers", "torch", "callback", "detect", "guard", "monitor", "options", "probes", "records",
         "scaling", "schedule", "sinks",
     },
     "report": LIGHT | {"numpy", "matplotlib", "report_events", "detect"},

@@ -19,20 +19,18 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
-from thermo_monitor.budget import Budget
+from thermo_monitor.callback import monitor_options
 from thermo_monitor.detect.held_out import is_held_out
 from thermo_monitor.detect.online import OnlineDetector
 from thermo_monitor.guard import tell
 from thermo_monitor.monitor import Monitor
-from thermo_monitor.options import check_options, check_save_on, check_sinks
-from thermo_monitor.presets import resolve as resolve_preset
+from thermo_monitor.options import check_save_on, check_sinks
 from thermo_monitor.probes.base import Probe
 from thermo_monitor.probes.routes.backward import Listener, PassRoute
 from thermo_monitor.probes.routes.caller import first_argument
 from thermo_monitor.records import Event
 from thermo_monitor.scaling import loss_scale
 from thermo_monitor.schedule import Schedule
-from thermo_monitor.schedule import resolve as resolve_cadence
 from thermo_monitor.sinks.base import Sink
 from thermo_monitor.sinks.channels import Target
 from thermo_monitor.sinks.defaults import alert_sinks
@@ -84,25 +82,20 @@ class ThermoMonitor(TrainerCallback, ExportableState):
         seed: int = 0,
         strict: bool = False,
     ) -> None:
-        resolve_cadence(every)
-        resolve_cadence(fast_every)
-        resolve_preset(preset)
-        if budget is not None:
-            Budget(budget)
-        check_options(detector, on_event, layers, seed, strict)
+        self._options = monitor_options(
+            every=every,
+            fast_every=fast_every,
+            budget=budget,
+            preset=preset,
+            detector=detector,
+            on_event=on_event,
+            layers=layers,
+            seed=seed,
+            strict=strict,
+        )
         self._sinks = sinks if sinks is None or callable(sinks) else check_sinks(sinks)
         self._alerts = tuple(alerts) if alert_sinks(alerts) else ()  # an address that is none raises here
         self._save_on = check_save_on(save_checkpoint_on)
-        self._options: dict[str, Any] = {
-            "every": every,
-            "fast_every": fast_every,
-            "budget": budget,
-            "preset": preset,
-            "detector": detector,
-            "layers": tuple(layers),
-            "seed": seed,
-            "strict": strict,
-        }
         self._on_event = on_event
         self._save = False  # an event asks for a checkpoint
         self._rank_zero = True

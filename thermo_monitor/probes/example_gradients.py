@@ -18,6 +18,7 @@ from thermo_monitor.probes.example_readings import POSSIBLE, RATIO, ExampleReadi
 from thermo_monitor.probes.fisher_proxy import FisherProxyProbe
 from thermo_monitor.probes.hooks import Hook
 from thermo_monitor.probes.layers import layer_of
+from thermo_monitor.probes.norms import dense
 from thermo_monitor.probes.uses import Use, norms_of, supported, uses_of
 
 
@@ -218,12 +219,12 @@ class _ExampleGradientListener(Listener):
                 for key in list(this.back):  # some of its uses had no part in the loss
                     self._reduce(this, key)
             grads = {key: p.grad for key, p in self._parameters.items() if p.requires_grad and p.grad is not None}
-            dense = {key: _dense(g) for key, g in grads.items()}
-            if dense:
-                norms = torch._foreach_norm(list(dense.values()), 2.0, torch.float32)
-                self._squares = tuple(dense), torch.stack([n.to(norms[0].device) for n in norms]).square()
-            if self._known is not None and self._witness in dense:
-                g = dense[self._witness].float()
+            values = {key: dense(g) for key, g in grads.items()}
+            if values:
+                norms = torch._foreach_norm(list(values.values()), 2.0, torch.float32)
+                self._squares = tuple(values), torch.stack([n.to(norms[0].device) for n in norms]).square()
+            if self._known is not None and self._witness in values:
+                g = values[self._witness].float()
                 self._unscaled = (g * g).sum() / (g * self._known).sum()
         self._known = None
 
@@ -308,11 +309,6 @@ def _witness(modules: Sequence[nn.Module]) -> int | None:
             if parameter is not None and parameter.requires_grad and parameter.dim() == 1:
                 return id(parameter)
     return None
-
-
-def _dense(gradient: Tensor) -> Tensor:
-    # The values of a coalesced sparse gradient are all of its elements that are not zero.
-    return gradient.detach().coalesce().values() if gradient.is_sparse else gradient.detach()
 
 
 def _remove(handles: Sequence[RemovableHandle]) -> None:

@@ -90,21 +90,19 @@ class Hub:
 
     def hear(self, part: str, report: Callable[[], None]) -> None:
         """Run a route's report without ever disturbing the program around it; a part that failed is not asked again."""
-        if self._deaf or self not in ACTIVE or part in self._off or torch.compiler.is_compiling() or recomputing():
-            return
-        try:
-            with self.meter, torch.no_grad():
-                report()
-        except Exception as error:
-            self._off.add(part)
-            self._failed(part, error)
+        if not (self._deaf or self not in ACTIVE or torch.compiler.is_compiling() or recomputing()):
+            self._run(part, report)
 
     def hear_back(self, part: str, report: Callable[[], None]) -> None:
         """The same from inside a backward pass, where a gradient arrived that was waited for.
 
         Not only while open: a trainer may shut the hub between the passes of a step, for what runs in between.
         """
-        if not self.expecting or part in self._off:
+        if self.expecting:
+            self._run(part, report)
+
+    def _run(self, part: str, report: Callable[[], None]) -> None:
+        if part in self._off:
             return
         try:
             with self.meter, torch.no_grad():

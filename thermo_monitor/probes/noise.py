@@ -15,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 from thermo_monitor.physics.noise_scale import SmoothedNoise, noise_parts
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities, number
 from thermo_monitor.probes.batch import BatchSize, ranks
+from thermo_monitor.probes.norms import dense
 
 _NOISE, _SCALE = "fisher/noise_trace", "fisher/gradient_noise_scale"
 _POSSIBLE = (_NOISE, _SCALE)
@@ -96,8 +97,8 @@ class _NoiseScaleListener(Listener):
         if not pairs or any(grad is None for _, grad in pairs):
             return
         with torch.no_grad():
-            dense = [g if g.layout is torch.strided else g.coalesce().values() for _, g in pairs if g is not None]
-            whole = torch.stack([torch.linalg.vector_norm(g, dtype=_wide(g)).square() for g in dense]).sum()
+            values = [dense(g) for _, g in pairs if g is not None]
+            whole = torch.stack([torch.linalg.vector_norm(g, dtype=_wide(g)).square() for g in values]).sum()
             parts = torch.stack([torch.stack(norms).square().sum() for norms, _ in pairs]).sum()
             unscale = torch.ones((), device=whole.device)
             small = self._parameters[self._smallest].grad

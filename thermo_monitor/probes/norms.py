@@ -69,7 +69,7 @@ class _NormListener(Listener):
         tensors: Sequence[Tensor]
         if self._gradients:
             grads = [p.grad for p in trained]
-            tensors = [g if g.layout is torch.strided else _dense(g) for g in grads if g is not None]
+            tensors = [g if g.layout is torch.strided else dense(g) for g in grads if g is not None]
         else:
             tensors = trained
         self._norm = total_norm(tensors) if tensors else None
@@ -102,8 +102,8 @@ def total_norm(tensors: Sequence[Tensor]) -> Tensor:
         return whole
 
 
-def _dense(gradient: Tensor) -> Tensor:
-    # The values of a coalesced sparse gradient are all of its elements that are not zero.
+def dense(gradient: Tensor) -> Tensor:
+    """The values of a coalesced sparse gradient, which are all of its elements that are not zero, or the gradient."""
     return gradient.detach().coalesce().values() if gradient.is_sparse else gradient.detach()
 
 
