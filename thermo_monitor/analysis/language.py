@@ -222,7 +222,11 @@ class _CachedSession:
     def __init__(self, model: Cached, ids: Tensor, present: Tensor | None) -> None:
         self._face, self._ids, self._present = model, ids, present
         self.logits, self._cache = model.forward(ids, present, None)
-        if not hasattr(self._cache, "batch_select_indices"):
+        if hasattr(self._cache, "batch_select_indices"):
+            from thermo_monitor.analysis.cache import growing  # loads transformers, which is loaded already
+
+            self._cache = growing(self._cache)
+        else:
             self._cache = None  # another kind of state: every step reads the whole text
 
     def repeat(self, times: int) -> None:

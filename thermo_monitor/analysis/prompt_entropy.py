@@ -76,7 +76,7 @@ def prompt_entropy(
     top_k: int | None = None,
     top_p: float | None = None,
     seed: int = 0,
-    batch: int = 256,
+    batch: int = 128,
     progress: bool = False,
 ) -> Iterator[PromptEntropy]:
     """Estimate S_L of prompts, one record after the other in their order; memory does not grow with their number.
@@ -227,16 +227,6 @@ def _error(row: Array) -> float:
 def _undefined(one: Encoded, reason: str | None = None) -> PromptEntropy:
     nan = math.nan
     return PromptEntropy(
-        one.index,
-        one.given,
-        nan,
-        nan,
-        nan,
-        nan,
-        nan,
-        nan,
-        nan,
-        samples=0,
-        status="undefined",
-        reason=reason or one.reason,
-    )
+        one.index, one.given, nan, nan, nan, nan, nan, nan, nan,
+        samples=0, status="undefined", reason=reason or one.reason,
+    )  # fmt: skip
