@@ -194,7 +194,8 @@ class Feedback:
 
     ``marginal``: the logits of the rows that are generated side by side give the marginal entropy at the temperature
     before, and ``ln T += gain (H* - H) / (dH/dlnT)``; one temperature serves all rows. ``conditional``: every row on
-    its own, ``ln T_b += gain (H* - H_b) / C_b``, which needs no second row, and holds what one run knows, not the marginal.
+    its own, ``ln T_b += gain (H* - H_b) / C_b``, which needs no second row, and holds what one run knows, not the
+    marginal.
 
     The derivative is kept above ``floor`` and the step below ``reach``: the marginal entropy may fall with temperature.
 
