@@ -37,6 +37,7 @@ _EXAMPLES = (
 )
 _FISHER = ("fisher/trace_adam_proxy", "fisher/share_adam_proxy")
 _OUTPUT = ("out/predictive_entropy", "out/output_specific_heat", "out/calibration_gap", "loss/loss_variance")
+_TRAINING = ("out/calibration_drift", "out/cross_entropy", "out/entropy_term", "out/training_free_energy")
 
 
 def _cheap() -> list[Probe]:
@@ -81,7 +82,7 @@ def study() -> list[Probe]:
     return [
         *_cheap(),
         AttentionProbe(quantities=ALL_QUANTITIES),
-        OutputProbe(quantities=_OUTPUT),
+        OutputProbe(quantities=(*_OUTPUT, *_TRAINING)),
         RepresentationProbe(quantities=_REPRESENTATION),
         FisherProxyProbe(quantities=_FISHER),
         ExampleGradientProbe(quantities=_EXAMPLES),
