@@ -81,7 +81,8 @@ def least_squares_schedule(
         )
 
     # In units in which all three start at 1, since the steps of difference quotients are relative.
-    origin, unit = np.array([math.log(start) - 1.0, -1.0, 0.0]), np.array([1.0, 1.0, fitted / 4])
+    # The curve begins with a slight fall: where it is flat, its third parameter has no effect.
+    origin, unit = np.array([math.log(start) - 1.2, -0.8, 0.0]), np.array([1.0, 1.0, fitted / 4])
 
     def residuals(x: Array) -> Array:
         nonlocal spent, best
