@@ -10,7 +10,12 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = sorted((ROOT / "examples").glob("[0-9]*.py"))
 
 
-WORDS = {"04_fisher_and_temperature": "fisher/trace_empirical"}
+WORDS = {
+    "04_fisher_and_temperature": "fisher/trace_empirical",
+    "05_prompt_entropy": "nearly without entropy",
+    "06_temperature_schedule": "feedback, seed 0",
+    "07_manifold_heads": "geometrization error",
+}
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -20,7 +25,9 @@ def test_the_example_runs_and_says_what_it_found(path, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert WORDS.get(path.stem, "memorization") in done.stdout + done.stderr
-    assert list(tmp_path.glob("runs/examples/*/events.out.tfevents.*"))
+    left = [*tmp_path.glob("runs/examples/*/events.out.tfevents.*"), *tmp_path.glob("runs/examples/*.png")]
+    assert left
+    assert all(path.stat().st_size for path in left)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
