@@ -11,7 +11,7 @@ from thermo_monitor.analysis.prompt_study import against_answers, against_size
 
 
 def knowing(sure):
-    """After a question (token 4 + i) the answer 1 with a certainty of its own, else 2 or 3; after an answer it stops."""
+    """After a question (token 4 + i) the answer 1 with its own certainty, else 2 or 3; after an answer it stops."""
     p = np.zeros((4 + len(sure), 4 + len(sure)))
     p[:4, 0] = 1
     for i, s in enumerate(sure):

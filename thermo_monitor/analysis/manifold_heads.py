@@ -158,8 +158,8 @@ def geometrization_error(
     """Fit points of a manifold, one for each prompt and each word, to a table of predictions.
 
     Minimises the mean KL(p || softmax of the pairing) by Adam over all points and kappas, from several starts of which
-    the best is kept. The problem is not convex: the error is an upper bound of the smallest one. (Epsilon-
-    geometrization, Yang 2024: a reconstruction.)
+    the best is kept. The problem is not convex, least of all on a torus: the error is an upper bound of the smallest
+    one. (Epsilon-geometrization, Yang 2024: a reconstruction.)
 
     Args:
         p: [S, V] predictions of a model after S prompts.
