@@ -55,7 +55,8 @@ def main() -> None:
         seconds, worked = time.perf_counter() - start, time.process_time() - worked
         print(
             f"{count} prompts of 128 tokens, {asked.samples} continuations of at most {asked.tokens}: "
-            f"{seconds:.1f} s ({worked:.1f} s of processor), peak {megabytes() - before:+.0f} MB, mean entropy {found.mean:.2f} nats",
+            f"{seconds:.1f} s ({worked:.1f} s of processor), peak {megabytes() - before:+.0f} MB, "
+            f"mean entropy {found.mean:.2f} nats",
             flush=True,
         )
 

@@ -143,7 +143,8 @@ def equilibrium(
 ) -> Iterator[Equilibrium]:
     """Distance from equilibrium of every token of texts: how much more it surprised the model than it expected.
 
-    Where the texts are draws from the model the mean is 0 within its error; above: overconfident, below: underconfident.
+    Where the texts are draws from the model the mean is 0 within its error; above it is overconfident, below
+    underconfident.
 
     Args:
         model: see ``prompt_entropy.prompt_entropy``.
