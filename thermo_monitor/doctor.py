@@ -57,7 +57,9 @@ def tab() -> Finding:
         return Finding(False, "tab", f"TensorBoard fails to look for tabs: {type(error).__name__}: {error}")
     if "thermo_monitor.tensorboard_plugin.loader.Loader" not in names:
         return Finding(False, "tab", "TensorBoard does not find it: install thermo-monitor where tensorboard runs")
-    return Finding(True, "tab", "TensorBoard finds it")
+    if "thermo_monitor.tensorboard_plugin.loader.FirstLoader" not in names:
+        return Finding(True, "tab", "TensorBoard finds it; for logs to open on it install thermo-monitor again")
+    return Finding(True, "tab", "TensorBoard finds it, and opens on it where the monitor wrote the log")
 
 
 def loader() -> Finding:

@@ -24,6 +24,16 @@ def drawn(frame, view):
     frame.wait_for_selector(f"main[data-view={view}]:not([aria-busy])", timeout=20_000)
 
 
+def test_a_log_of_the_monitor_opens_on_the_tab(tab):
+    tab.page.goto(f"{tab.address}/")
+    frame = tab.frame()
+    drawn(frame, "timeline")
+    assert "#1" in tab.page.url
+    assert "runs=" in tab.page.url
+    assert tab.page.locator("[role=tab]").first.inner_text() == "THERMO"
+    assert tab.page.locator("[role=tab]", has_text="Thermo").count() == 1
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_view_is_drawn_in_both_colour_schemes(browser, served, request, theme):
     for page in opened(browser, served, request, color_scheme=theme):

@@ -20,9 +20,9 @@ from tests.sinks.test_tensorboard_provider import serve_fast, serve_python
 from thermo_monitor.records import KINDS, PHASES
 from thermo_monitor.tensorboard_plugin import checkpoints, words
 from thermo_monitor.tensorboard_plugin import plugin as plugin_module
-from thermo_monitor.tensorboard_plugin.listing import Found
-from thermo_monitor.tensorboard_plugin.loader import Loader
-from thermo_monitor.tensorboard_plugin.plugin import ThermoPlugin
+from thermo_monitor.tensorboard_plugin.listing import EVENTS, HEADS, Found
+from thermo_monitor.tensorboard_plugin.loader import FirstLoader, Loader
+from thermo_monitor.tensorboard_plugin.plugin import FIRST, ThermoPlugin
 
 LOADERS = pytest.mark.parametrize("serve", [serve_python, serve_fast])
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
@@ -288,6 +288,35 @@ def test_the_users_own_samples_are_respected():
     flags = argparse.Namespace(samples_per_plugin=None)
     Loader().fix_flags(flags)
     assert flags.samples_per_plugin["thermo_monitor_heads"] == 500
+
+
+@pytest.mark.parametrize(
+    ("data", "first", "last"), [((), 0, 0), (("scalars",), 0, 1), ((EVENTS, "scalars"), 1, 0), ((HEADS,), 1, 0)]
+)
+def test_the_tab_comes_first_where_the_monitor_wrote_the_log(data, first, last):
+    provider = SimpleNamespace(list_plugins=lambda ctx, experiment_id: list(data))
+    flags = SimpleNamespace(thermo_first="true")
+    context = base_plugin.TBContext(data_provider=provider, flags=flags, plugin_name_to_instance={})
+    tabs = [loader().load(context) for loader in (Loader, FirstLoader)]
+    context.plugin_name_to_instance.update({tab.plugin_name: tab for tab in tabs})
+
+    def shown(tab):  # as TensorBoard asks
+        return bool(set(tab.data_plugin_names()) & set(data)) or tab.is_active()
+
+    assert [shown(tab) for tab in tabs] == [last, first]
+    assert FIRST.isdigit()  # JavaScript lists such names before all others
+    assert tabs[0].get_plugin_apps().keys() == tabs[1].get_plugin_apps().keys()
+    flags.thermo_first = "false"
+    assert FirstLoader().load(context) is None
+    alone = Loader().load(base_plugin.TBContext(data_provider=provider, flags=flags, plugin_name_to_instance={}))
+    assert shown(alone) is bool(data)
+
+
+def test_the_user_decides_whether_the_tab_comes_first():
+    parser = argparse.ArgumentParser()
+    Loader().define_flags(parser)
+    assert parser.parse_args([]).thermo_first == "true"
+    assert parser.parse_args(["--thermo_first", "false"]).thermo_first == "false"
 
 
 def test_tensorboard_finds_the_tab_and_its_loader_imports_next_to_nothing():

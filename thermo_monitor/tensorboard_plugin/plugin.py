@@ -12,6 +12,7 @@ from typing import Any
 
 from tensorboard import errors, plugin_util
 from tensorboard.backend import http_util
+from tensorboard.context import RequestContext
 from tensorboard.plugins import base_plugin
 from werkzeug import wrappers
 
@@ -22,6 +23,7 @@ from thermo_monitor.tensorboard_plugin.plain import Plain
 from thermo_monitor.tensorboard_plugin.words import words
 
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".txt": "text/plain"}
+FIRST = "1"  # name of the tab where it comes first, see ``first``
 _LONGEST = 200_000  # characters of a question: 400 runs with long names
 
 
@@ -51,16 +53,21 @@ class ThermoPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         super().__init__(context)
         self._provider = context.data_provider
         self._logdir = context.logdir or ""
+        tabs = context.plugin_name_to_instance
+        self._tabs: Mapping[str, Any] = {} if tabs is None else tabs  # fills while TensorBoard starts
         self._plain = Plain()
         self._files = _files()
 
     def data_plugin_names(self) -> tuple[str, ...]:
         """Data with one of these names makes the tab active; plain numbers do too, since changes are found in them."""
-        return (EVENTS, HEADS, "scalars")
+        return () if FIRST in self._tabs else (EVENTS, HEADS, "scalars")
 
     def is_active(self) -> bool:
-        """Only with data."""
-        return False
+        """Where the tab may also come first: with numbers in a log that holds nothing of ours."""
+        if FIRST not in self._tabs:
+            return False
+        there = set(self._provider.list_plugins(RequestContext(), experiment_id="") or ())
+        return "scalars" in there and not there & {EVENTS, HEADS}
 
     def frontend_metadata(self) -> Any:
         """An ES module in a frame of its own."""

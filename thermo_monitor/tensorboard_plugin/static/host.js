@@ -3,6 +3,7 @@
 
 const NAME = "thermo_monitor";
 const PREFIX = `p.${NAME}.`;
+const TAB = new URLSearchParams(location.search).get("name") || NAME; // the tab comes first under another name
 
 function attempt(use, otherwise) {
   try {
@@ -26,7 +27,7 @@ export function readUrl() {
 
 export function writeUrl(values) {
   const parts = hash().split("&");
-  if (parts[0] !== NAME) return; // another tab is shown
+  if (parts[0] !== TAB) return; // another tab is shown
   const others = parts.filter((part) => part && !part.startsWith(PREFIX));
   const ours = Object.entries(values)
     .filter(([, value]) => value !== null && value !== undefined && value !== "")
