@@ -17,11 +17,12 @@ from werkzeug.test import Client
 
 from tests import logs
 from tests.sinks.test_tensorboard_provider import serve_fast, serve_python
-from thermo_monitor.records import KINDS, PHASES
+from thermo_monitor.records import KINDS, PHASES, Event, Reading
+from thermo_monitor.sinks import TensorBoardSink, Tick
 from thermo_monitor.tensorboard_plugin import checkpoints, words
 from thermo_monitor.tensorboard_plugin import plugin as plugin_module
 from thermo_monitor.tensorboard_plugin.listing import EVENTS, HEADS, Found
-from thermo_monitor.tensorboard_plugin.loader import FirstLoader, Loader
+from thermo_monitor.tensorboard_plugin.loader import SAMPLES, FirstLoader, Loader
 from thermo_monitor.tensorboard_plugin.plugin import FIRST, ThermoPlugin
 
 LOADERS = pytest.mark.parametrize("serve", [serve_python, serve_fast])
@@ -65,8 +66,8 @@ class Empty:
 def open_tab():
     ingesters = []
 
-    def start(serve, directory, ready):
-        ingester = serve(directory)
+    def start(serve, directory, ready, samples=None):
+        ingester = serve(directory, samples)
         ingesters.append(ingester)
         tab = Tab(ingester.data_provider, directory)
         until = time.monotonic() + 20
@@ -119,12 +120,18 @@ def test_runs_curves_frames_and_events(tmp_path, serve, open_tab):
     assert np.isnan(frames[:, 1, 2]).all()
 
 
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("log")
+    logs.many(directory / "many")
+    return directory
+
+
 @LOADERS
 @pytest.mark.parametrize("samples", ["as TensorBoard has it", "one"])
-def test_of_a_thousand_events_all_are_listed(tmp_path, serve, samples, open_tab):
+def test_of_a_thousand_events_all_are_listed(many, serve, samples, open_tab):
     """Neither helper asks for more samples than TensorBoard keeps by itself: ten of a tag at random, or a hundred."""
-    logs.many(tmp_path / "many")
-    tab = open_tab(serve, tmp_path, lambda t: len(t.get("/events").json()["events"].get("many", ())) == 1000)
+    tab = open_tab(serve, many, lambda t: len(t.get("/events").json()["events"].get("many", ())) == 1000)
     if samples == "one":
         provider = tab.plugin._provider
         read = provider.read_tensors
@@ -133,6 +140,23 @@ def test_of_a_thousand_events_all_are_listed(tmp_path, serve, samples, open_tab)
     assert [e["id"] for e in found] == [f"run:{n}" for n in range(1000)]
     table = tab.get("/events.csv", {"runs": ["many"]}).data.decode()
     assert table.count("\r\n") == 1001
+
+
+@LOADERS
+def test_a_curve_has_all_its_points_though_the_loader_keeps_a_few(tmp_path, serve, open_tab):
+    sink = TensorBoardSink(tmp_path / "long")
+    for step in range(3050):
+        sink.write(Tick(step, 1e9 + step, [Reading(step, "loss/train", step / 3)]))
+    sink.event(Event("shift", 3049, 3000, id="run:0"))  # found last, so all before it was read
+    sink.close()
+    tab = open_tab(serve, tmp_path, lambda t: "long" in t.get("/events").json()["events"], SAMPLES)
+    question = {"runs": ["long"], "tags": ["thermo/loss/train", "thermo/detect/regime"]}
+    head, arrays = unpack(tab.get("/series", question).data)
+    at = [curve["tag"] for curve in head["curves"]].index("thermo/loss/train")
+    steps, walls, values = arrays[3 * at : 3 * at + 3]
+    np.testing.assert_array_equal(steps, np.arange(3050))
+    np.testing.assert_array_equal(values, np.arange(3050) / 3)
+    np.testing.assert_array_equal(walls, 1e9 + np.arange(3050))
 
 
 @LOADERS
@@ -284,7 +308,7 @@ def test_no_checkpoint_is_looked_for_outside_of_the_log(tmp_path, run, kind):
 def test_the_users_own_samples_are_respected():
     flags = argparse.Namespace(samples_per_plugin={"thermo_monitor": 7, "images": 3})
     Loader().fix_flags(flags)
-    assert flags.samples_per_plugin == {"thermo_monitor": 7, "thermo_monitor_heads": 500, "images": 3}
+    assert flags.samples_per_plugin == {**SAMPLES, "thermo_monitor": 7, "images": 3}
     flags = argparse.Namespace(samples_per_plugin=None)
     Loader().fix_flags(flags)
     assert flags.samples_per_plugin["thermo_monitor_heads"] == 500

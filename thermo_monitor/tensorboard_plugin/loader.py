@@ -11,7 +11,7 @@ from tensorboard.plugins import base_plugin
 
 # A loader of TensorBoard keeps ten tensors of a tag, at random, unless it is told otherwise. No event depends on this
 # (see ``events``); curves and frames look better with more.
-SAMPLES = {"thermo_monitor": 1000, "thermo_monitor_heads": 500}
+SAMPLES = {"thermo_monitor": 1000, "thermo_monitor_heads": 500, "thermo_monitor_series": 1000}
 
 
 class Loader(base_plugin.TBLoader):  # type: ignore[misc]
