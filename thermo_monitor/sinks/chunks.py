@@ -1,4 +1,4 @@
-"""Every number of a curve, a hundred to a tensor: a loader that keeps a thousand scalars of a tag keeps all of these."""
+"""Every number of a curve, a hundred to a tensor: a loader that keeps a thousand scalars keeps all of these."""
 
 from __future__ import annotations
 
