@@ -66,7 +66,7 @@ def tensorboard(directory: Path, *arguments: str) -> Iterator[None]:
 def frame_of(page: Page) -> BrowserFrame:
     while True:
         for frame in page.frames:
-            if "plugin_entry" in frame.url:
+            if frame.url.endswith("name=1"):  # where links by the usual name are sent on to
                 frame.wait_for_selector("main[data-painted]", timeout=60_000)
                 return frame
         page.wait_for_timeout(20)

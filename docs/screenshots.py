@@ -52,7 +52,7 @@ def main() -> None:
                 event = f"grokking%0A{names.get('generalization', '')}".replace(":", "%3A")
                 parts = state.replace("{generalization}", event).split()
                 page.goto(f"{BASE}/#thermo_monitor" + "".join(f"&p.thermo_monitor.{part}" for part in parts))
-                while not (frames := [f for f in page.frames if "plugin_entry" in f.url]):
+                while not (frames := [f for f in page.frames if f.url.endswith("name=1")]):
                     page.wait_for_timeout(50)
                 frames[0].wait_for_selector("main[data-painted]", timeout=60_000)
                 page.wait_for_timeout(700)

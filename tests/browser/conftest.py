@@ -141,14 +141,14 @@ class Page:
         return self.frame()
 
     def frame(self):
+        """The frame of the tab; links by its usual name are sent on from another frame where the tab comes first."""
         until = time.monotonic() + 30
         while time.monotonic() < until:
-            for frame in self.page.frames:
-                if "plugin_entry" in frame.url:
-                    frame.wait_for_selector("html[data-ready]", state="attached", timeout=30_000)
+            for frame in reversed(self.page.frames):
+                if "plugin_entry" in frame.url and frame.query_selector("html[data-ready]"):
                     frame.wait_for_selector("main[data-view]", timeout=30_000)
                     return frame
-            self.page.wait_for_timeout(50)
+            self.page.wait_for_timeout(20)
         raise AssertionError("the tab did not open")
 
 
