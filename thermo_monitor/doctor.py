@@ -84,10 +84,11 @@ def heard(model: str) -> Iterator[Finding]:
             lines = monitor.describe().splitlines()
     except Exception as error:
         wrong = f"{type(error).__name__}: {error}; give module:Class of a model that is made without arguments"
-        yield Finding(False, model, wrong)
+        yield Finding(False, "model", f"{model}: {wrong}")
         return
+    yield Finding(True, "model", f"{model} can be watched with the default preset:")
     for line in lines:
-        yield Finding(None, model, line)
+        yield Finding(None, "", line)
 
 
 def _version(name: str) -> str | None:

@@ -32,7 +32,7 @@ export function writeUrl(values) {
   const ours = Object.entries(values)
     .filter(([, value]) => value !== null && value !== undefined && value !== "")
     .map(([name, value]) => `${OURS}${name}=${encodeURIComponent(value)}`);
-  attempt(() => parent.history.replaceState(parent.history.state, "", `#${[...others, ...ours].join("&")}`));
+  attempt(() => parent.history.replaceState(parent.history.state, "", `${parent.location.href.split("#")[0]}#${[...others, ...ours].join("&")}`));
 }
 
 export const address = () => attempt(() => parent.location.href, location.href);
