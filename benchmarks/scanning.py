@@ -108,12 +108,15 @@ def main() -> None:
             write(directory / "fleet" / f"run-{n:03d}", 4, 2000, seed=n)
         if args.only_write:
             return
-        rows["scan of a million scalars"] = child(ONE, f"{directory}/one")
-        rows[f"{args.runs} runs of 8,000 scalars"] = fleet(directory / "fleet")
-        rows["EventAccumulator, reading alone"] = child(THEIRS, f"{directory}/one")
-    print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}")
-    for name, row in rows.items():
-        print(f"{name}: {json.dumps(row)}")
+        print(f"{os.cpu_count()} cores, Python {sys.version.split()[0]}")
+        tasks = {
+            "scan of a million scalars": lambda: child(ONE, f"{directory}/one"),
+            f"{args.runs} runs of 8,000 scalars": lambda: fleet(directory / "fleet"),
+            "EventAccumulator, reading alone": lambda: child(THEIRS, f"{directory}/one"),
+        }
+        for name, measure in tasks.items():
+            rows[name] = measure()
+            print(f"{name}: {json.dumps(rows[name])}", flush=True)
     if args.json:
         args.json.write_text(json.dumps(rows, indent=1))
 

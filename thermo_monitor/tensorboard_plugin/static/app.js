@@ -6,7 +6,6 @@ import { Heads } from "./heads.js";
 import { isDark, onTheme, readUrl, writeUrl } from "./host.js";
 import { runColour, setDark } from "./look.js";
 import { Live } from "./live.js";
-import { Model } from "./model.js";
 import { Notices } from "./notices.js";
 import { key } from "./phases.js";
 import { Portrait } from "./portrait.js";
@@ -21,8 +20,8 @@ const SELDOM = 30000; // while nobody looks
 const PATIENCE = 60000; // at most, while the server is gone
 
 export class App {
-  constructor(place) {
-    this.model = new Model();
+  constructor(place, model) {
+    this.model = model;
     this.unseen = new Set();
     this.view = null;
     this.error = null;
@@ -59,7 +58,8 @@ export class App {
     this.theme();
   }
 
-  async start() {
+  async start(begun) {
+    this.begun = begun;
     this.frame.drawTabs();
     fill(this.main, h("p", { class: "loading" }, "Reading the log …"));
     await this.tick(true);
@@ -72,7 +72,7 @@ export class App {
     if (this.busy) return;
     this.busy = true;
     try {
-      const changed = first && !this.model.loaded ? (await this.model.start(), true) : await this.model.refresh();
+      const changed = first && !this.model.loaded ? (await (this.begun || this.model.start()), true) : await this.model.refresh();
       this.error = null;
       this.delay = OFTEN;
       if (changed) {
@@ -81,6 +81,7 @@ export class App {
         await this.show();
       }
     } catch (error) {
+      this.begun = null;
       this.delay = Math.min(PATIENCE, this.delay * 2);
       this.failed(error);
     } finally {

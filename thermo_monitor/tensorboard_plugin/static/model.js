@@ -19,8 +19,7 @@ export class Model {
   }
 
   async start() {
-    this.words = await ask("words");
-    await this.refresh();
+    [this.words] = await Promise.all([ask("words"), this.refresh()]);
   }
 
   run(name) {

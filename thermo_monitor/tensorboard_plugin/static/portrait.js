@@ -23,7 +23,8 @@ export class Portrait {
     this.tip = h("div", { class: "tip", hidden: true });
     this.map = h("div", { class: "map card" }, this.canvas, this.tip);
     this.legend = h("div", { class: "gradient" });
-    this.root = h("div", { class: "portrait" }, this.toolbar, this.map, this.legend);
+    this.foot = h("div", { class: "foot" });
+    this.root = h("div", { class: "portrait" }, this.toolbar, this.map, this.foot);
     place.append(this.root);
     this.canvas.addEventListener("mousemove", (e) => this.point(e));
     this.canvas.addEventListener("mouseleave", () => this.leave());
@@ -64,8 +65,8 @@ export class Portrait {
       this.pairs().map(([name, a, b]) => h("button", { "aria-pressed": String(a === x && b === y), onclick: () => this.app.set({ px: a, py: b }) }, name)),
       choose("px", x),
       choose("py", y),
-      this.app.axisChoice("Colour by step"),
     );
+    fill(this.foot, this.legend, h("span", { class: "grow" }), "colour", this.app.axisChoice("Steps by colour"));
     this.points = x && y ? paired(model.curve(state.focus, x), model.curve(state.focus, y)) : [];
     this.names = [x, y];
     this.paint();
