@@ -24,7 +24,7 @@ SHOTS = {  # file: state of the tab, colour scheme
     "tab-timeline": (f"view=timeline {BOTH} run=grokking x=log", "light"),
     "tab-evidence": ("view=timeline runs=grokking run=grokking event={generalization} zoom=100_520", "dark"),
     "tab-heads": ("view=heads runs=grokking run=grokking quantity=attn%2Fspecific_heat_norm", "light"),
-    "tab-portrait": ("view=portrait runs=grokking run=grokking", "light"),
+    "tab-portrait": ("view=portrait runs=grokking run=grokking x=log", "light"),
     "tab-runs": (f"view=runs {BOTH} run=control", "dark"),
     "tab-live": ("view=live runs=control run=control", "light"),
 }
