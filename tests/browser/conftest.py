@@ -3,6 +3,7 @@
 ``THERMO_BROWSER=required`` makes a missing browser a failure, which is what continuous integration sets.
 """
 
+import json
 import os
 import shutil
 import socket
@@ -55,8 +56,6 @@ def tensorboard(directory, load_fast="auto", *arguments, wait=True):
 
 def until_listed(address, *runs):
     """Wait until TensorBoard has read some runs."""
-    import json
-
     until = time.monotonic() + 60
     while time.monotonic() < until:
         try:
@@ -78,6 +77,17 @@ def log(tmp_path_factory):
     logs.evil(directory)
     logs.many(directory / "many")
     return directory
+
+
+def until_told(address, run):
+    """Wait until TensorBoard has read an event of a run."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        with urllib.request.urlopen(f"{address}{DATA}/events", timeout=10) as answer:
+            if json.load(answer)["events"].get(run):
+                return
+        time.sleep(0.1)
+    raise AssertionError(f"no event of {run} was read in a minute")
 
 
 LOADERS = {"fast loader": "auto", "Python loader": "false"}

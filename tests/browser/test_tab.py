@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests import logs
-from tests.browser.conftest import DATA, opened, tensorboard, until_listed
+from tests.browser.conftest import DATA, opened, tensorboard, until_listed, until_told
 from thermo_monitor.records import Event, Reading
 from thermo_monitor.sinks import Frame, TensorBoardSink, Tick
 
@@ -258,6 +258,23 @@ def test_heads_are_scrubbed_played_and_walked_through(tab):
     assert now.inner_text() != first
 
 
+NOTIFICATIONS = """() => {
+    window.told = [];
+    window.Notification = class {
+        static permission = "default";
+        static async requestPermission() { return (Notification.permission = "granted"); }
+        constructor(title, { body }) { window.told.push([title, body]); }
+    };
+    Object.defineProperty(document, "hidden", { value: true, configurable: true });
+}"""
+# The page looks at the log when it is seen again; by the time that it has an answer, it is hidden.
+HIDDEN = """() => {
+    let reads = 0;
+    Object.defineProperty(document, "hidden", { get: () => ++reads > 2, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
 @pytest.mark.parametrize("load_fast", ["auto", "false"])
 def test_a_run_from_an_empty_log_to_a_server_that_is_gone(browser, request, tmp_path, load_fast):
     def write(step):
@@ -275,15 +292,25 @@ def test_a_run_from_an_empty_log_to_a_server_that_is_gone(browser, request, tmp_
         for step in range(20):
             write(step)
         sink._writer.flush()
-        frame.wait_for_selector("main[data-view=heads]", timeout=20_000)  # an empty log takes TensorBoard's other name
+        frame.wait_for_selector("main[data-view=heads]", timeout=20_000)
+        frame.evaluate(NOTIFICATIONS)
+        frame.locator("#tab-live").click()
+        frame.get_by_role("button", name="Switch browser notifications on").click()
+        frame.wait_for_selector("text=Browser notifications are on")
+        frame.locator("#tab-heads").click()
+        drawn(frame, "heads")
         frame.locator("input[type=range]").press("Home")
         for step in range(20, 40):
             write(step)
         told = ("down", "loss/train", 12.0, "generalization", "it fell", 28, 32, "run:0")
         sink.event(Event("shift", 39, 30, *told, wall=time.time()))
+        until_told(address, "live")
+        frame.evaluate(HIDDEN)
         frame.wait_for_selector(".toast", timeout=15_000)
         assert "generalization in live" in frame.locator(".toast").inner_text()
+        assert frame.evaluate("window.told") == [["generalization in live", "it fell"]]
         assert page.page.title().startswith("(1) ")
+        frame.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
         assert frame.locator(".now").inner_text() == "step 0"  # the scrubber stays where it was put
         frame.locator(".toast-main").click()
         drawn(frame, "timeline")
