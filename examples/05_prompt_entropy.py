@@ -112,11 +112,11 @@ def main(steps):
     torch.set_num_threads(1)
     names, facts = book()
     family, memories = {}, {}
-    widths = WIDTHS if steps >= 300 else WIDTHS[1:4:2]
+    widths, steps = (WIDTHS, steps) if steps >= 300 else (WIDTHS[1:4:2], steps // 3)
     for width in widths:
         family[f"width {width}"], memories[width] = train(width, steps, names, facts)
     prompts = [[*name, ASK] for name in names.tolist()]
-    samples = 32 if steps >= 300 else 4
+    samples = 32 if len(widths) > 2 else 4
     study = against_size(family, prompts, samples=samples, tokens=8)
     for name, size, scan in zip(study.names, study.parameters, study.scans, strict=True):
         near = ", ".join(
