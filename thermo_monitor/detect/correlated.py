@@ -22,9 +22,6 @@ Matrix = NDArray[np.float64]
 def drop_explained(series: Matrix, cuts: list[int]) -> list[int]:
     """The cuts that are worth more than ``(d + 2) log n`` in units of the long-run variance of the noise.
 
-    A coefficient of .95 and more may be that of a random walk, and 500 readings or fewer cannot tell: the cuts stand.
-    (``n (1 - phi)`` has to be above some 20 for that, the critical value of unit-root tests with a few levels.)
-
     Args:
         series: shape (n, d), not long.
         cuts: first samples of the segments after the first one.
@@ -41,8 +38,6 @@ def drop_explained(series: Matrix, cuts: list[int]) -> list[int]:
     while cuts:
         residuals = _residuals(series, cuts)
         phi = coefficients(residuals, len(cuts) + 1)
-        if float(phi.max()) >= autoregression.WALK and n <= FEW:
-            break
         scaled = series / _long_run(residuals, phi)
         edges = [0, *cuts, n]
         gains = [gain(scaled[a:c])[b - a - 1] for a, b, c in zip(edges, edges[1:], edges[2:], strict=False)]
@@ -51,6 +46,16 @@ def drop_explained(series: Matrix, cuts: list[int]) -> list[int]:
             break
         del cuts[worst]
     return cuts
+
+
+def is_walk(series: Matrix, cuts: list[int]) -> bool:
+    """Whether even the residuals from the levels look like a random walk: a lag-one coefficient of .95 or more.
+
+    ``n (1 - phi)`` has to be above some 20 to tell a walk from levels, the critical value of unit-root tests, and 500
+    readings or fewer cannot.
+    """
+    phi = coefficients(_residuals(series, cuts), len(cuts) + 1)
+    return float(phi.max()) >= autoregression.WALK
 
 
 def gain(series: Matrix) -> NDArray[np.float64]:
