@@ -22,10 +22,11 @@ from typing import Any
 
 import numpy as np
 from baselines import Baseline, available
-from families import CHANGES, NULLS, Make, Series
+from families import CHANGES, NULLS, Make
 from run_length import FAMILIES, HEAD, TOGETHER, cells, measure
 
 from thermo_monitor.detect import OnlineDetector, evaluate, segment
+from thermo_monitor.detect.synthetic import Series
 
 OURS = "this package"
 ARL, HORIZON = 100_000, 1500

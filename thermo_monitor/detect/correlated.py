@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from thermo_monitor.streaming import autoregression
 
 FEW = 500  # readings
+WALK = 0.97  # lag-one coefficient of a walk
 Matrix = NDArray[np.float64]
 
 
@@ -49,13 +50,14 @@ def drop_explained(series: Matrix, cuts: list[int]) -> list[int]:
 
 
 def is_walk(series: Matrix, cuts: list[int]) -> bool:
-    """Whether even the residuals from the levels look like a random walk: a lag-one coefficient of .95 or more.
+    """Whether even the residuals from the levels look like a random walk: a lag-one coefficient of .97 or more.
 
-    ``n (1 - phi)`` has to be above some 20 to tell a walk from levels, the critical value of unit-root tests, and 500
-    readings or fewer cannot.
+    To tell a walk from levels, ``n (1 - phi)`` has to be above some 14 to 22, the critical values of unit-root tests
+    without and with a trend (Dickey & Fuller 1979); 500 readings or fewer then cannot. Noise with a coefficient of .9
+    passes for a walk at .95 in one of twenty series of 300 readings, at .97 in none of sixty.
     """
     phi = coefficients(_residuals(series, cuts), len(cuts) + 1)
-    return float(phi.max()) >= autoregression.WALK
+    return float(phi.max()) >= WALK
 
 
 def gain(series: Matrix) -> NDArray[np.float64]:

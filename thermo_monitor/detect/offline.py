@@ -1,12 +1,13 @@
 """Segmentation of a finished series: where did the regime change?
 
-Candidates first. Up to 500 readings four dissimilar segmentations, each with one fixed setting, are put to the vote, and
-three of them have to place a change within five samples. A longer series has enough readings to know its noise: it is
-scaled by its long-run standard deviation ``sigma / (1 - phi)`` and cut by penalised least squares, and the vote is a
+Candidates first. Up to 500 readings four dissimilar segmentations, each with one fixed setting, are put to the vote,
+and three of them have to place a change within five samples. A longer series has enough readings to know its noise: it
+is scaled by its long-run standard deviation ``sigma / (1 - phi)`` and cut by penalised least squares, and the vote is a
 measure of confidence. Anything longer than 2,000 readings is cut on block means first and dated on the readings.
 
 Then every candidate is judged (``steps``): is a step there more likely than a smooth curve, an excursion or correlated
-noise? Up to 500 readings cannot tell a random walk from levels; where only the one or the other is left, the levels stand.
+noise? Up to 500 readings cannot tell a random walk from levels; where only the one or the other is left, the levels
+stand.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from thermo_monitor.streaming import autoregression, scale
 BLOCKS = 2000  # block means at most
 MOST = 40  # candidates; where there are more, the smaller ones are left out
 NEEDED = 3  # of the four voters
-SHORT = 1000.0  # readings in which a step is expected, where a vote has chosen it
+SHORT, CUBIC = 1000.0, 3  # readings in which a step is expected where a vote has chosen it, and degree of the curve
 Matrix = NDArray[np.float64]
 
 
@@ -133,7 +134,7 @@ def _short(series: Matrix) -> list[Change]:
     if correlated.is_walk(series, cuts):
         kept = smooth.drop_described(series, cuts)
     else:
-        kept = steps.drop_unlikely(_without_spikes(series), correlated.drop_explained(series, cuts), SHORT)
+        kept = steps.drop_unlikely(_without_spikes(series), correlated.drop_explained(series, cuts), SHORT, CUBIC)
     return [change for change in changes if change.index in kept]
 
 

@@ -1,5 +1,6 @@
-"""Cuts of a curve that looks like a random walk, which are changes unless the curve is simple: a piecewise constant fit
-turns every slow decay into a staircase, and a cubic describes the decay.
+"""Cuts of a short series that looks like a random walk: changes, unless its curve is simple.
+
+A piecewise constant fit turns every slow decay into a staircase, and a cubic describes the decay.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ REACH = 3.0  # a side counts up to this many times the shorter one
 def drop_described(series: NDArray[np.float64], cuts: list[int]) -> list[int]:
     """The cuts around which a cubic does not describe the readings better than two levels do.
 
-    A cut goes when the cubic leaves less than 30 % of what the levels leave, as a cubic finds a curve in any few readings,
-    unless a step takes half of the rest: a decay goes, a transition on a decay stays.
+    A cut goes when the cubic leaves less than 30 % of what the levels leave, as a cubic finds a curve in any few
+    readings, unless a step takes half of the rest: a decay goes, a transition on a decay stays.
 
     Args:
         series: readings, shape (n, d).

@@ -2,8 +2,8 @@
 
 A piecewise constant fit turns every decay into a staircase, and noise of lag-one coefficient .9 looks like levels. So
 three families of models are compared around a cut, all in AR(1) noise: polynomials of degree 0 to 8, which stand for
-whatever moves slowly; those of degree 0 to 4 with a step near the cut, abrupt or a sigmoid; and the same with an excursion
-that comes back exponentially. With the k columns X of a model and n readings y, both whitened by phi,
+whatever moves slowly; those of degree 0 to 4 with a step near the cut, abrupt or a sigmoid; and the same with an
+excursion that comes back exponentially. With the k columns X of a model and n readings y, both whitened by phi,
 
     ``p(y | X, phi) ~ sqrt(1 - phi^2) |X'X|^(-1/2) G((n - k) / 2) (RSS / 2)^(-(n - k) / 2) (n v)^(-k / 2)``
 
@@ -42,7 +42,7 @@ Array = NDArray[np.float64]
 Rows = NDArray[np.bool_]
 
 
-def drop_unlikely(series: Array, cuts: list[int], every: float = EVERY) -> list[int]:
+def drop_unlikely(series: Array, cuts: list[int], every: float = EVERY, degree: int = DEGREE) -> list[int]:
     """The cuts that are more likely steps than part of a smooth curve, an excursion or correlated noise.
 
     The least likely cut is dropped first, its two segments become one, and its neighbours are judged anew.
@@ -51,6 +51,7 @@ def drop_unlikely(series: Array, cuts: list[int], every: float = EVERY) -> list[
         series: readings, shape (n, d).
         cuts: first samples of the segments after the first one.
         every: readings in which one step is expected.
+        degree: of the curves; fewer readings have fewer bends.
 
     Returns:
         0-based indices, ascending.
@@ -72,7 +73,7 @@ def drop_unlikely(series: Array, cuts: list[int], every: float = EVERY) -> list[
             if (start, cut, end) not in known:
                 shorter = min(cut - start, end - cut)
                 low, high = max(start, cut - REACH * shorter - 1), min(end, cut + REACH * shorter + 1)
-                known[start, cut, end] = log_odds(series[low:high], cut - low, phis, every)
+                known[start, cut, end] = log_odds(series[low:high], cut - low, phis, every, degree)
         odds = [known[key] for key in around]
         worst = int(np.argmin(odds))
         if odds[worst] >= 0.0:
@@ -81,7 +82,7 @@ def drop_unlikely(series: Array, cuts: list[int], every: float = EVERY) -> list[
     return cuts
 
 
-def log_odds(window: Array, cut: int, phis: Array, every: float = EVERY) -> float:
+def log_odds(window: Array, cut: int, phis: Array, every: float = EVERY, degree: int = DEGREE) -> float:
     """Logarithm of the odds that there is a step near ``cut``, against a curve without one and an excursion.
 
     Args:
@@ -89,20 +90,22 @@ def log_odds(window: Array, cut: int, phis: Array, every: float = EVERY) -> floa
         cut: where the step is looked for.
         phis: lag-one coefficients that the noise may have, ascending.
         every: readings in which one step is expected, and one excursion.
+        degree: of the curves.
     """
     n = len(window)
     if n < LEAST:
         return -math.inf
-    basis = _polynomials(n, min(DEGREE, n // 4 - 1))
+    basis = _polynomials(n, min(degree, n // 4 - 1))
     steps, excursions = _steps(n, cut), _excursions(n, cut)
     shapes = np.concatenate([steps, excursions], axis=1)
     plain, shaped = np.zeros(basis.shape[1]), np.zeros((min(UNDER + 1, basis.shape[1]), shapes.shape[1]))
     for column in window.T:
-        without, with_shape, innovations = likelihoods(column, basis, shapes, phis)
+        innovations = likelihoods(column, basis, np.zeros((n, 0)), phis)[2]
         limit = OUTLIER * 1.4826 * float(np.median(np.abs(innovations)))
-        keep = np.abs(innovations) <= limit
-        if limit > 0.0 and not keep.all() and keep.sum() >= max(n // 2, LEAST):
-            without, with_shape, _ = likelihoods(column, basis, shapes, phis, keep)
+        keep = np.abs(innovations) <= (limit or math.inf)
+        if keep.sum() < max(n // 2, LEAST):
+            keep[:] = True
+        without, with_shape, _ = likelihoods(column, basis, shapes, phis, keep)
         plain, shaped = plain + without, shaped + with_shape
     step, excursion = shaped[:, : steps.shape[1]].max(), shaped[:, steps.shape[1] :].max(initial=-math.inf)
     price = math.log(every)
@@ -177,7 +180,7 @@ def _whitened(columns: Array, phi: float) -> Array:
 
 
 def _products(left: Array, right: Array, phis: Array, keep: Rows, same: bool = False) -> Array:
-    """Products of the whitened columns for every phi, a quadratic in it: (p, l, r), or the same columns' alone (p, r)."""
+    """Products of whitened columns for every phi, a quadratic in it: (p, l, r), or of each with its like, (p, r)."""
     kept, first = keep[1:], keep[0]
     a, b, c, d = left[1:][kept], left[:-1][kept], right[1:][kept], right[:-1][kept]
     if same:
