@@ -115,7 +115,11 @@ def pool(runs: Sequence[Match]) -> Match:
         >>> recall(pool([match([100], [130], 50), match([100], [90], 50)]))
         0.5
     """
-    return Match(*([item for run in runs for item in run[part]] for part in range(3)))
+    return Match(
+        [pair for run in runs for pair in run.hits],
+        [change for run in runs for change in run.missed],
+        [alarm for run in runs for alarm in run.false],
+    )
 
 
 def bootstrap(
