@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+from torch import Tensor
 
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities
 from thermo_monitor.probes.batch import BatchSize, ranks
 from thermo_monitor.probes.descent import descent_of
 from thermo_monitor.probes.example_readings import POSSIBLE, RATIO, ExampleReadings, Heard, HeardStep, compared
 from thermo_monitor.probes.fisher_proxy import FisherProxyProbe
-from thermo_monitor.probes.hooks import Hook
 from thermo_monitor.probes.layers import layer_of
 from thermo_monitor.probes.norms import dense
-from thermo_monitor.probes.uses import Use, norms_of, supported, uses_of
+from thermo_monitor.probes.passes import Passes
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,22 +64,6 @@ class ExampleGradientProbe:
         return _ExampleGradientListener(self, run)
 
 
-@dataclass(slots=True)
-class _Pass:
-    """One forward pass, and what has come back of it."""
-
-    batch: int = 0
-    alive: bool = True  # its step is not over
-    uses: dict[int, int] = field(default_factory=dict)  # of each parameter, in the forward pass
-    back: dict[int, list[Use]] = field(default_factory=dict)  # those whose gradients have arrived
-    norms: dict[int, Tensor] = field(default_factory=dict)  # of each parameter, [examples read]
-    heard: set[int] = field(default_factory=set)  # calls whose gradients have arrived
-    unread: set[int] = field(default_factory=set)  # parameters
-    reduction: str = ""
-    rows: Tensor | int = 0  # that the loss is the mean or the sum over
-    scale: Tensor | None = None  # gradient at the loss
-
-
 class _ExampleGradientListener(Listener):
     def __init__(self, options: ExampleGradientProbe, run: Surroundings) -> None:
         self._options = options
@@ -94,117 +75,13 @@ class _ExampleGradientListener(Listener):
             options.quantities, options.per, options.dataset, tuple(dict.fromkeys(self._layers.values()))
         )
         self._batch = BatchSize(run.hub)
-        mixing = [m for m in run.model.modules() if isinstance(m, nn.MultiheadAttention)]
-        self._sequence_first = any(not m.batch_first for m in mixing)
-        self._passes: dict[int, _Pass] = {}
+        self._passes = Passes(run, options.examples, options.modules == "norms")
         self._losses = 0
-        self._calls = 0
-        self._again = False  # a second backward pass
         self._squares: tuple[tuple[int, ...], Tensor] | None = None
-        kinds = {m: supported(m) for m in run.model.modules()}
-        if options.modules == "norms":
-            kinds = {m: kind for m, kind in kinds.items() if kind in ("layer", "rms")}
-        self._kinds = {id(m): kind for m, kind in kinds.items() if kind}
-        self._known: Tensor | None = None  # gradient of one small parameter, as it was heard
-        self._witness = _witness([m for m, kind in kinds.items() if kind])
         self._unscaled: Tensor | None = None
         # The spot check: the free proxy beside the exact value.
         self._proxy = FisherProxyProbe().listen(run) if RATIO in options.quantities else None
-        hook = Hook(self._called)
-        handles = [m.register_forward_hook(hook, with_kwargs=True) for m in kinds if id(m) in self._kinds]
-        # A listener that is dropped without close() must not leave its hooks behind.
-        self._finalizer = weakref.finalize(self, _remove, handles)
-        run.hub.on_loss_value.append(self._loss_heard)
 
-    # ------------------------------------------------------------------------------------------ in the forward pass
-    def _called(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        if self._run.hub.listening and isinstance(output, Tensor) and output.requires_grad:
-            self._run.hub.hear("ExampleGradientProbe", lambda: self._arm(module, args, kwargs, output))
-
-    def _arm(self, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> None:
-        x = args[0] if args else kwargs.get("input")
-        trained = {name: id(p) for name, p in module._parameters.items() if p is not None and p.requires_grad}
-        trained = {name: key for name, key in trained.items() if key in self._parameters}
-        if not trained or not isinstance(x, Tensor):
-            return
-        this = self._passes.setdefault(self._run.hub.passes, _Pass())
-        this.batch = this.batch or (x.shape[0] if x.dim() else 1)
-        for key in trained.values():
-            this.uses[key] = this.uses.get(key, 0) + 1
-        self._calls += 1
-        call, x, version = self._calls, x.detach(), x._version
-
-        def arrived(listener: _ExampleGradientListener, gradient: Tensor) -> None:
-            listener._arrived(this, call, module, trained, x if x._version == version else None, gradient)
-
-        output.register_hook(  # type: ignore[no-untyped-call]
-            _Arrival(self, arrived)
-        )
-
-    def _loss_heard(self, value: Tensor, reduction: str, rows: Tensor | int) -> None:
-        """What arrives in the backward pass at the value that a loss function returned is the scale of all gradients.
-
-        A loss is divided for accumulation and multiplied for mixed precision on its way to ``backward``, by whom and
-        when differs between trainers; here all of it has come together.
-        """
-        this = self._passes.get(self._run.hub.passes)
-        if this is None or this.reduction or not value.requires_grad:
-            return  # auxiliary losses follow the first one
-        this.reduction, this.rows = reduction, rows
-
-        def arrived(listener: _ExampleGradientListener, gradient: Tensor) -> None:
-            this.scale = gradient.detach().sum()
-
-        value.register_hook(_Arrival(self, arrived))  # type: ignore[no-untyped-call]
-
-    # ----------------------------------------------------------------------------------------- in the backward pass
-    def hear_back(self, report: Callable[[], None]) -> None:
-        """Like all that is heard: guarded, metered, and not while somebody else is asked."""
-        self._run.hub.hear_back("ExampleGradientProbe", report)
-
-    def _arrived(
-        self, this: _Pass, call: int, module: nn.Module, trained: dict[str, int], x: Tensor | None, gradient: Tensor
-    ) -> None:
-        if not this.alive:
-            return
-        if call in this.heard:
-            self._again = True
-            return
-        this.heard.add(call)
-        this.batch = self._run.hub.examples or this.batch
-        if x is None:  # changed in place since
-            this.unread.update(trained.values())
-            return
-        gradient = gradient.detach()
-        kind, every = self._kinds[id(module)], slice(None)
-        found = uses_of(module, kind, x, gradient, this.batch, self._part(this.batch), self._sequence_first)
-        if found is None:
-            this.unread.update(trained.values())
-            return
-        for name, key in trained.items():
-            this.back.setdefault(key, []).append(found[name])
-            if len(this.back[key]) == this.uses[key]:
-                self._reduce(this, key)
-            if key == self._witness:
-                whole = uses_of(module, kind, x, gradient, this.batch, every, self._sequence_first)
-                if whole is not None:
-                    part = whole[name].right.float().sum((0, 1))
-                    self._known = part if self._known is None else self._known + part
-
-    def _part(self, batch: int) -> slice:
-        if self._options.examples is None or self._options.examples >= batch:
-            return slice(None)
-        every = batch // self._options.examples
-        return slice((every - 1) // 2, every * self._options.examples, every)
-
-    def _reduce(self, this: _Pass, key: int) -> None:
-        norms = norms_of(this.back.pop(key), len(range(this.batch)[self._part(this.batch)]))
-        if norms is None:
-            this.unread.add(key)
-        else:
-            this.norms[key] = norms
-
-    # ---------------------------------------------------------------------------------------- at the end of the step
     def on_loss(self, loss: Tensor) -> None:
         """A micro-batch ends."""
         self._losses += 1
@@ -215,18 +92,16 @@ class _ExampleGradientListener(Listener):
     def before_step(self) -> None:
         """Squared norms of the whole gradients, and what loss scaling was taken out of them."""
         with torch.no_grad():
-            for this in self._passes.values():
-                for key in list(this.back):  # some of its uses had no part in the loss
-                    self._reduce(this, key)
+            self._passes.over()
             grads = {key: p.grad for key, p in self._parameters.items() if p.requires_grad and p.grad is not None}
             values = {key: dense(g) for key, g in grads.items()}
             if values:
                 norms = torch._foreach_norm(list(values.values()), 2.0, torch.float32)
                 self._squares = tuple(values), torch.stack([n.to(norms[0].device) for n in norms]).square()
-            if self._known is not None and self._witness in values:
-                g = values[self._witness].float()
-                self._unscaled = (g * g).sum() / (g * self._known).sum()
-        self._known = None
+            if self._passes.known is not None and self._passes.witness in values:
+                g = values[self._passes.witness].float()
+                self._unscaled = (g * g).sum() / (g * self._passes.known).sum()
+        self._passes.known = None
 
     def after_step(self) -> None:
         """The moments of the optimizer have taken this step in."""
@@ -235,13 +110,12 @@ class _ExampleGradientListener(Listener):
 
     def collect(self) -> tuple[Any, list[Tensor]]:
         """Norms [L, B] of each pass by layer, the squares of whole gradients, the scales."""
-        passes, self._passes = list(self._passes.values()), {}
+        again, passes = self._passes.again, self._passes.forget()
         unread = set().union(*(this.unread for this in passes))
         covered = set().union(*(this.norms for this in passes)) - unread
         tensors: list[Tensor] = []
         heard = []
         for this in passes:
-            this.alive = False
             by_layer: dict[str, list[Tensor]] = {}
             for key, norms in this.norms.items():
                 if key in covered:
@@ -258,7 +132,7 @@ class _ExampleGradientListener(Listener):
             tensors.append(self._squares[1])
         if self._unscaled is not None:
             tensors.append(self._unscaled)
-        why = "second_backward" if self._again else "ambiguous_batch" if unread and not covered else ""
+        why = "second_backward" if again else "ambiguous_batch" if unread and not covered else ""
         descent = descent_of(self._run.optimizer)
         stepped = tuple(dict.fromkeys(descent[key] for key in covered if key in descent))
         count = sum(self._parameters[key].numel() for key in covered)
@@ -267,7 +141,7 @@ class _ExampleGradientListener(Listener):
             tuple(heard), squares, self._unscaled is not None, self._losses, why, ranks(), count, stepped, len(labels),
             self._run.optimizer is not None,
         )  # fmt: skip
-        self._squares, self._unscaled, self._known, self._losses, self._again = None, None, None, 0, False
+        self._squares, self._unscaled, self._losses = None, None, 0
         proxy, more = (None, []) if self._proxy is None else self._proxy.collect()
         return (label, len(more), proxy), tensors + labels + more
 
@@ -283,34 +157,4 @@ class _ExampleGradientListener(Listener):
 
     def close(self) -> None:
         """Take the hooks off."""
-        self._finalizer()
-
-
-class _Arrival:
-    """A hook on a tensor of the user's graph, which must not keep the listener alive and never changes a gradient."""
-
-    def __init__(
-        self, listener: _ExampleGradientListener, report: Callable[[_ExampleGradientListener, Tensor], None]
-    ) -> None:
-        self._listener = weakref.ref(listener)
-        self._report = report
-
-    def __call__(self, gradient: Tensor) -> None:
-        listener = self._listener()
-        if listener is not None:
-            listener.hear_back(lambda: self._report(listener, gradient))
-
-
-def _witness(modules: Sequence[nn.Module]) -> int | None:
-    """A small parameter whose whole gradient costs one sum: a bias, or else a gain."""
-    for name in ("bias", "weight"):
-        for module in modules:
-            parameter = module._parameters.get(name)
-            if parameter is not None and parameter.requires_grad and parameter.dim() == 1:
-                return id(parameter)
-    return None
-
-
-def _remove(handles: Sequence[RemovableHandle]) -> None:
-    for handle in handles:
-        handle.remove()
+        self._passes.close()

@@ -10,10 +10,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from thermo_monitor.physics import fisher as physics
 from thermo_monitor.probes.base import Array, Listener, Map, Measured, Surroundings, check_quantities, number
+from thermo_monitor.probes.draws import drawn, ggn_tridiagonal
 from thermo_monitor.probes.fixed import Forward, plain_forward, to_device, undisturbed
 from thermo_monitor.probes.layers import layer_of
 
@@ -124,9 +124,11 @@ class _FisherListener(Listener):
             self._inputs = to_device(self._options.inputs, device)
         parameters = [p for _, p in trained]
         with undisturbed(self._called), torch.autocast(device.type, enabled=False):
-            self._backward_passes(trained, parameters)
+            self._draw(trained, parameters)
             if self._wants(_TOP):
-                self._sent["top"] = self._lanczos(parameters)
+                self._sent["top"] = ggn_tridiagonal(
+                    self._forward, parameters, self._options.loss, self._options.lanczos, self._generator
+                )
         if self._wants(_SPEED, _LENGTH):
             self._before = [(p, p.detach().clone()) for p in parameters]
 
@@ -135,62 +137,24 @@ class _FisherListener(Listener):
         outputs = forward(self._called, self._inputs)
         return outputs.reshape(-1, outputs.shape[-1])
 
-    def _backward_passes(self, trained: Sequence[tuple[str, Tensor]], parameters: Sequence[Tensor]) -> None:
-        softmax = self._options.loss == "cross_entropy"
-        with torch.enable_grad():
-            outputs = self._forward()
-        self._outputs = outputs.detach()
-        rows = len(outputs)
-        self._layers = tuple(dict.fromkeys(layer_of(name) for name, _ in trained))
-        place = {layer: k for k, layer in enumerate(self._layers)}
-        index = torch.tensor([place[layer_of(name)] for name, _ in trained])
-        diagonal = [torch.zeros_like(p, dtype=torch.float32) for p in parameters]
+    def _draw(self, trained: Sequence[tuple[str, Tensor]], parameters: Sequence[Tensor]) -> None:
+        assert self._generator is not None
+        loss = self._options.loss
         # Labels are drawn where there are any; what needs only a diagonal is content with either.
-        kinds = ["mc"] if softmax and self._wants(*_DIAGONAL, _MC, _SHARE) else []
-        if self._wants(_GGN) or (not softmax and self._wants(*_DIAGONAL)):
+        kinds = ["mc"] if loss == "cross_entropy" and self._wants(*_DIAGONAL, _MC, _SHARE) else []
+        if self._wants(_GGN) or (loss != "cross_entropy" and self._wants(*_DIAGONAL)):
             kinds.append("ggn")
-        for kind in kinds:
-            traces = []
-            for _ in range(self._options.draws):
-                if kind == "mc":
-                    residual = physics.sampled_residual(self._outputs, self._generator)
-                else:
-                    residual = physics.ggn_residual(self._outputs, self._options.loss, self._generator)
-                gradients = torch.autograd.grad(
-                    outputs, parameters, (residual / rows).to(outputs.dtype), retain_graph=True, allow_unused=True
-                )
-                filled = [
-                    torch.zeros_like(d) if g is None else g.float() for g, d in zip(gradients, diagonal, strict=True)
-                ]
-                squares = physics.one_backward_diagonal(filled, rows)
-                traces.append(torch.stack([s.sum() for s in squares]))
-                if kind == kinds[0]:
-                    torch._foreach_add_(diagonal, squares, alpha=1 / self._options.draws)
-            by_layer = torch.zeros(self._options.draws, len(place), device=traces[0].device)
-            self._sent[kind] = by_layer.index_add(1, index.to(by_layer.device), torch.stack(traces))
+        found = drawn(self._forward, parameters, kinds, loss, self._options.draws, self._generator)
+        self._outputs, self._diagonal = found.outputs, found.diagonal
+        layers = [layer_of(name) for name, _ in trained]
+        self._layers = tuple(dict.fromkeys(layers))
+        index = torch.tensor([self._layers.index(layer) for layer in layers], device=found.outputs.device)
+        for kind, traces in found.traces.items():
+            by_layer = torch.zeros(len(traces), len(self._layers), device=traces.device)
+            self._sent[kind] = by_layer.index_add(1, index, traces)
         if kinds:
-            self._sent["dimension"] = physics.effective_dimension(diagonal, self._options.damping)
-            self._sent["participation"] = physics.participation(diagonal)
-            self._diagonal = diagonal
-
-    def _lanczos(self, parameters: Sequence[Tensor]) -> Tensor:
-        """The GGN as a product with vectors: down by a backward pass of the backward pass, and up by another."""
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
-            outputs = self._forward()
-            dual = torch.zeros_like(outputs, requires_grad=True)
-            pulled = torch.autograd.grad(outputs, parameters, dual, create_graph=True, materialize_grads=True)
-            rows = len(outputs)
-
-            def product(vectors: Sequence[Tensor]) -> Sequence[Tensor]:
-                (pushed,) = torch.autograd.grad(pulled, dual, list(vectors), retain_graph=True)
-                if self._options.loss == "cross_entropy":
-                    bent = physics.softmax_metric(outputs.detach(), pushed)
-                else:
-                    bent = 2 * pushed
-                return torch.autograd.grad(outputs, parameters, bent / rows, retain_graph=True, materialize_grads=True)
-
-            start = [torch.empty_like(p).normal_(generator=self._generator) for p in parameters]
-            return physics.lanczos(product, [v.detach() for v in start], self._options.lanczos)
+            self._sent["dimension"] = physics.effective_dimension(self._diagonal, self._options.damping)
+            self._sent["participation"] = physics.participation(self._diagonal)
 
     def after_step(self) -> None:
         """How far the step went, by the diagonal of the metric and by the outputs themselves."""
