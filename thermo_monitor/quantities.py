@@ -22,6 +22,7 @@ REASONS: dict[str, str] = {
     "unsupported_loss": "not defined for this loss",
     "altered_gradient": "the gradient was changed, clipped say, between being read and the optimizer's step",
     "second_backward": "a second backward pass was made in one step, so that gradients are not those of one loss",
+    "incomplete_gradient": "weights are also used outside of their modules, where it is not heard",
     "ambiguous_batch": "forward passes and losses of a step do not match, so that it is not clear what one example is",
     "no_optimizer": "the monitor was not given the optimizer",
     "too_early": "too few steps have been seen",

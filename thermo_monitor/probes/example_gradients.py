@@ -12,11 +12,21 @@ from torch import Tensor
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities
 from thermo_monitor.probes.batch import BatchSize, ranks
 from thermo_monitor.probes.descent import descent_of
-from thermo_monitor.probes.example_readings import POSSIBLE, RATIO, ExampleReadings, Heard, HeardStep, compared
+from thermo_monitor.probes.example_readings import (
+    POSSIBLE,
+    RATIO,
+    ExampleReadings,
+    Gradient,
+    Heard,
+    HeardStep,
+    compared,
+)
 from thermo_monitor.probes.fisher_proxy import FisherProxyProbe
 from thermo_monitor.probes.layers import layer_of
 from thermo_monitor.probes.norms import dense
 from thermo_monitor.probes.passes import Passes
+
+CHECKED = 10  # of so many readings the first is held against the gradients themselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +89,8 @@ class _ExampleGradientListener(Listener):
         self._losses = 0
         self._squares: tuple[tuple[int, ...], Tensor] | None = None
         self._unscaled: Tensor | None = None
+        self._full: dict[int, Tensor] = {}  # whether what is heard of a parameter is its whole gradient
+        self._steps = 0
         # The spot check: the free proxy beside the exact value.
         self._proxy = FisherProxyProbe().listen(run) if RATIO in options.quantities else None
 
@@ -98,10 +110,11 @@ class _ExampleGradientListener(Listener):
             if values:
                 norms = torch._foreach_norm(list(values.values()), 2.0, torch.float32)
                 self._squares = tuple(values), torch.stack([n.to(norms[0].device) for n in norms]).square()
-            if self._passes.known is not None and self._passes.witness in values:
-                g = values[self._passes.witness].float()
-                self._unscaled = (g * g).sum() / (g * self._passes.known).sum()
-        self._passes.known = None
+            factor, full = self._passes.whole.compare()
+            if factor is not None:
+                self._unscaled = factor
+            if self._passes.checking and ranks() == 1:  # between processes gradients are averaged, what is heard is not
+                self._full.update(full)
 
     def after_step(self) -> None:
         """The moments of the optimizer have taken this step in."""
@@ -119,6 +132,8 @@ class _ExampleGradientListener(Listener):
             by_layer: dict[str, list[Tensor]] = {}
             for key, norms in this.norms.items():
                 if key in covered:
+                    full = self._full.get(key)
+                    norms = norms if full is None else torch.where(full.to(norms.device), norms, 0.0)
                     by_layer.setdefault(self._layers[key], []).append(norms)
             if not by_layer:
                 continue
@@ -126,22 +141,26 @@ class _ExampleGradientListener(Listener):
             rows = this.rows if isinstance(this.rows, int) else None
             heard.append(Heard(tuple(by_layer), this.batch, this.reduction, rows, this.scale is not None))
             tensors += [t for t in (this.scale, this.rows) if isinstance(t, Tensor)]
-        squares: tuple[tuple[str, bool], ...] = ()
+        gradients: tuple[Gradient, ...] = ()
         if self._squares is not None:
-            squares = tuple((self._layers[key], key in covered) for key in self._squares[0])
-            tensors.append(self._squares[1])
+            keys, squares = self._squares
+            gradients = tuple(Gradient(self._layers[k], k in covered, self._parameters[k].numel()) for k in keys)
+            whole = squares.new_ones(())
+            flags = [self._full[k].to(squares) if k in self._full else whole for k in keys]
+            tensors += [squares, torch.stack(flags)]
         if self._unscaled is not None:
             tensors.append(self._unscaled)
         why = "second_backward" if again else "ambiguous_batch" if unread and not covered else ""
         descent = descent_of(self._run.optimizer)
         stepped = tuple(dict.fromkeys(descent[key] for key in covered if key in descent))
-        count = sum(self._parameters[key].numel() for key in covered)
         _, labels = self._batch.collect()
         label = HeardStep(
-            tuple(heard), squares, self._unscaled is not None, self._losses, why, ranks(), count, stepped, len(labels),
+            tuple(heard), gradients, self._unscaled is not None, self._losses, why, ranks(), stepped, len(labels),
             self._run.optimizer is not None,
         )  # fmt: skip
         self._squares, self._unscaled, self._losses = None, None, 0
+        self._steps += 1
+        self._passes.checking = self._steps % CHECKED == 0
         proxy, more = (None, []) if self._proxy is None else self._proxy.collect()
         return (label, len(more), proxy), tensors + labels + more
 

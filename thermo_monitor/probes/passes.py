@@ -10,9 +10,11 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from thermo_monitor.physics.precision import working
 from thermo_monitor.probes.base import Surroundings
 from thermo_monitor.probes.hooks import Hook
 from thermo_monitor.probes.uses import Use, norms_of, supported, uses_of
+from thermo_monitor.probes.whole import Whole
 
 _PART = "ExampleGradientProbe"  # that is switched off when something here fails
 
@@ -45,7 +47,7 @@ class Passes:
     def __init__(self, run: Surroundings, examples: int | None, norms_only: bool) -> None:
         self._hub = run.hub
         self._examples = examples
-        self._parameters = {id(p) for p in run.model.parameters()}
+        self._parameters = {id(p): p for p in run.model.parameters()}
         mixing = [m for m in run.model.modules() if isinstance(m, nn.MultiheadAttention)]
         self._sequence_first = any(not m.batch_first for m in mixing)
         self._passes: dict[int, Pass] = {}
@@ -55,8 +57,9 @@ class Passes:
         if norms_only:
             kinds = {m: kind for m, kind in kinds.items() if kind in ("layer", "rms")}
         self._kinds = {id(m): kind for m, kind in kinds.items() if kind}
-        self.known: Tensor | None = None  # gradient of one small parameter, as it was heard
-        self.witness = _witness([m for m, kind in kinds.items() if kind])
+        self.whole = Whole(self._parameters, run.seed)
+        self.checking = True  # whether all that is heard in this step is held against the gradients
+        self._witnesses = _witnesses([m for m, kind in kinds.items() if kind])
         hook = Hook(self._called)
         handles = [m.register_forward_hook(hook, with_kwargs=True) for m in kinds if id(m) in self._kinds]
         # A listener that is dropped without close() must not leave its hooks behind.
@@ -123,20 +126,25 @@ class Passes:
             this.unread.update(trained.values())
             return
         gradient = gradient.detach()
-        kind, every = self._kinds[id(module)], slice(None)
-        found = uses_of(module, kind, x, gradient, this.batch, self._part(this.batch), self._sequence_first)
+        kind, part = self._kinds[id(module)], self._part(this.batch)
+        found = uses_of(module, kind, x, gradient, this.batch, part, self._sequence_first)
         if found is None:
             this.unread.update(trained.values())
             return
+        watched = [name for name, key in trained.items() if self.checking or key in self._witnesses]
+        if watched:
+            whole = found
+            if part != slice(None):
+                whole = uses_of(module, kind, x, gradient, this.batch, slice(None), self._sequence_first) or found
+            for name in watched:
+                self.whole.hear(trained[name], whole[name], this.batch)
         for name, key in trained.items():
-            this.back.setdefault(key, []).append(found[name])
+            use = found[name]
+            if use.kind == "sum":  # all that is needed of it, and small
+                use = Use("sum", None, working(use.right).sum(1, keepdim=True))
+            this.back.setdefault(key, []).append(use)
             if len(this.back[key]) == this.uses[key]:
                 self._reduce(this, key)
-            if key == self.witness:
-                whole = uses_of(module, kind, x, gradient, this.batch, every, self._sequence_first)
-                if whole is not None:
-                    part = whole[name].right.float().sum((0, 1))
-                    self.known = part if self.known is None else self.known + part
 
     def _part(self, batch: int) -> slice:
         if self._examples is None or self._examples >= batch:
@@ -163,7 +171,7 @@ class Passes:
         passes, self._passes = list(self._passes.values()), {}
         for this in passes:
             this.alive = False
-        self.known, self.again = None, False
+        self.again = False
         return passes
 
     def close(self) -> None:
@@ -184,14 +192,12 @@ class _Arrival:
             listener.hear_back(lambda: self._report(listener, gradient))
 
 
-def _witness(modules: Sequence[nn.Module]) -> int | None:
-    """A small parameter whose whole gradient costs one sum: a bias, or else a gain."""
-    for name in ("bias", "weight"):
-        for module in modules:
-            parameter = module._parameters.get(name)
-            if parameter is not None and parameter.requires_grad and parameter.dim() == 1:
-                return id(parameter)
-    return None
+def _witnesses(modules: Sequence[nn.Module]) -> set[int]:
+    """Three small parameters whose whole gradients cost one sum each: biases, or else gains."""
+    named = [item for module in modules for item in module._parameters.items()]
+    small = [(name, p) for name, p in named if p is not None and p.requires_grad and p.dim() == 1]
+    small.sort(key=lambda item: (item[0] != "bias", item[1].numel()))
+    return {id(p) for _, p in small[:3]}
 
 
 def _remove(handles: Sequence[RemovableHandle]) -> None:
