@@ -300,6 +300,14 @@ _FISHER = (
         "MacKay 1992; diagonal form", "log", 1.25, low=0.0,
     ),
     Quantity(
+        "fisher/diag_mean", "mean of the Fisher diagonal", "mean F_kk", "1", "tr F/P, over the draws of fisher/trace_mc",
+        "information about a single parameter, layer by layer whatever their sizes", "fixed batch", scale="log", minimum_effect=1.25, low=0.0,
+    ),
+    Quantity(
+        "fisher/diag_max", "maximum of the Fisher diagonal", "max F_kk", "1", "max_k F_kk, over the draws of fisher/trace_mc",
+        "the parameter that is known best", "fixed batch; too large with few draws", scale="log", minimum_effect=1.25, low=0.0,
+    ),
+    Quantity(
         "fisher/diag_participation", "participation ratio of the Fisher diagonal", "PR(F)", "parameters", "(sum_k F_kk)^2/sum_k F_kk^2",
         "over how many parameters the information is spread; too small with few draws", "fixed batch", scale="log", minimum_effect=1.25, low=1.0,
     ),

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from thermo_monitor.physics.precision import squared_norms
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities
 from thermo_monitor.probes.batch import BatchSize, ranks
 from thermo_monitor.probes.descent import descent_of
@@ -108,8 +109,8 @@ class _ExampleGradientListener(Listener):
             grads = {key: p.grad for key, p in self._parameters.items() if p.requires_grad and p.grad is not None}
             values = {key: dense(g) for key, g in grads.items()}
             if values:
-                norms = torch._foreach_norm(list(values.values()), 2.0, torch.float32)
-                self._squares = tuple(values), torch.stack([n.to(norms[0].device) for n in norms]).square()
+                squares = squared_norms(list(values.values()))
+                self._squares = tuple(values), torch.stack([s.to(squares[0].device) for s in squares])
             factor, full = self._passes.whole.compare()
             if factor is not None:
                 self._unscaled = factor

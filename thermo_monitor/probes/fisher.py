@@ -19,19 +19,22 @@ from thermo_monitor.probes.layers import layer_of
 
 _MC, _GGN, _SHARE = "fisher/trace_mc", "fisher/trace_ggn", "fisher/share_mc"
 _DIMENSION, _PARTICIPATION = "fisher/effective_dimension", "fisher/diag_participation"
+_MEAN, _MAX = "fisher/diag_mean", "fisher/diag_max"
 _TOP = "fisher/top_eigenvalue"
 _SPEED, _LENGTH = "fisher/speed", "fisher/length"
 _OUTPUT_SPEED, _OUTPUT_LENGTH = "fisher/output_speed", "fisher/output_length"
 _POSSIBLE = (
-    _MC, _GGN, _SHARE, _DIMENSION, _PARTICIPATION, _SPEED, _LENGTH, _OUTPUT_SPEED, _OUTPUT_LENGTH, _TOP,
+    _MC, _GGN, _SHARE, _DIMENSION, _PARTICIPATION, _SPEED, _LENGTH, _OUTPUT_SPEED, _OUTPUT_LENGTH,
+    _MEAN, _MAX, _TOP,
 )  # fmt: skip
-_DIAGONAL = (_DIMENSION, _PARTICIPATION, _SPEED, _LENGTH)
+_SUMMARY = (_MEAN, _MAX, _PARTICIPATION)
+_DIAGONAL = (_DIMENSION, *_SUMMARY, _SPEED, _LENGTH)
 _OF_SOFTMAX = (_MC, _SHARE, _OUTPUT_SPEED, _OUTPUT_LENGTH)
 
 
 @dataclass(frozen=True, slots=True)
 class FisherProbe:
-    """Monte-Carlo Fisher information, GGN, effective dimension, top eigenvalue, and the speed of a run in this metric.
+    """Monte-Carlo Fisher information and its diagonal, GGN, top eigenvalue, and the speed of a run in this metric.
 
     A fixed batch goes through the model in evaluation mode, and some backward passes with labels drawn from the model
     follow, into tensors of their own: gradients, random streams, modes and buffers of the training stay as they are.
@@ -154,7 +157,12 @@ class _FisherListener(Listener):
             self._sent[kind] = by_layer.index_add(1, index, traces)
         if kinds:
             self._sent["dimension"] = physics.effective_dimension(self._diagonal, self._options.damping)
-            self._sent["participation"] = physics.participation(self._diagonal)
+            if self._wants(*_SUMMARY):
+                by = [
+                    [d for d, at in zip(self._diagonal, layers, strict=True) if at == layer] for layer in self._layers
+                ]
+                # One row for each layer, and the last for the whole model.
+                self._sent["summary"] = torch.stack([physics.diagonal_summary(d) for d in (*by, self._diagonal)])
 
     def after_step(self) -> None:
         """How far the step went, by the diagonal of the metric and by the outputs themselves."""
@@ -191,9 +199,13 @@ class _FisherListener(Listener):
                 draws = sent[kind].sum(1)
                 values[key] = float(draws.mean())
                 errors[key] = float(draws.std(ddof=1)) / math.sqrt(len(draws))
-        for kind, key in (("dimension", _DIMENSION), ("participation", _PARTICIPATION)):
-            if kind in sent:
-                values[key] = float(sent[kind])
+        if "dimension" in sent:
+            values[_DIMENSION] = float(sent["dimension"])
+        maps = []
+        if "summary" in sent:
+            for key, column in zip(_SUMMARY, sent["summary"].T, strict=True):
+                values[key] = float(column[-1])
+                maps += [Map(key, column[:-1, None], facts.layers)] if self._wants(key) else []
         if "top" in sent:
             values[_TOP] = float(physics.largest_eigenvalue(torch.from_numpy(np.array(sent["top"]))))
         passed = 1 if self._lengths.last is None else max(1, step - self._lengths.last)
@@ -205,7 +217,7 @@ class _FisherListener(Listener):
                     # The steps since the last measurement were not looked at; each counts as long as this one.
                     self._lengths.total[length] = self._lengths.total.get(length, 0.0) + passed * values[speed]
                 values[length] = self._lengths.total.get(length, math.nan)
-        measured = Measured()
+        measured = Measured(maps=maps)
         if "mc" in sent:
             traces = sent["mc"].mean(0)[:, None]
             shares = traces / traces.sum() if traces.sum() > 0 else np.full_like(traces, np.nan)
