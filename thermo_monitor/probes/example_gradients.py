@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,22 +11,23 @@ import torch
 from torch import Tensor
 
 from thermo_monitor.physics.precision import squared_norms
-from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities
+from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities, number
 from thermo_monitor.probes.batch import BatchSize, ranks
 from thermo_monitor.probes.descent import descent_of
 from thermo_monitor.probes.example_readings import (
     POSSIBLE,
     RATIO,
+    TRACE,
     ExampleReadings,
     Gradient,
     Heard,
     HeardStep,
-    compared,
 )
 from thermo_monitor.probes.fisher_proxy import FisherProxyProbe
 from thermo_monitor.probes.layers import layer_of
 from thermo_monitor.probes.norms import dense
 from thermo_monitor.probes.passes import Passes
+from thermo_monitor.records import Reading
 
 CHECKED = 10  # of so many readings the first is held against the gradients themselves
 
@@ -36,7 +38,9 @@ class ExampleGradientProbe:
 
     Read from the inputs of linear layers, convolutions, embeddings and normalisations and from the gradients at their
     outputs: no gradient of a single example is kept, the model is not changed, and no further backward pass is made.
-    Parameters of other modules are not covered; ``fisher/covered_share`` says how much of the squared gradient is.
+    Parameters of other modules are not covered; ``fisher/covered_share`` says how much of the squared gradient is. Nor
+    is a weight that a bare function uses as well: at the first of every ten readings what was heard is held against
+    the gradients themselves, by their products with a random vector.
 
     An example is a row of the attention's batch (a sequence), or else of the input of the first module that is read.
     Its loss is the mean over its tokens, in units in which the loss of a step is the mean over its examples.
@@ -172,9 +176,23 @@ class _ExampleGradientListener(Listener):
         measured = self._readings.read(step, heard, arrays[:cut])
         if self._proxy is not None:
             (said,) = self._proxy.read(step, proxy, arrays[cut:]).readings
-            measured.readings = [compared(r, said, measured.readings) for r in measured.readings]
+            measured.readings = [_compared(r, said, measured.readings) for r in measured.readings]
         return measured
 
     def close(self) -> None:
         """Take the hooks off."""
         self._passes.close()
+
+
+def _compared(reading: Reading, proxy: Reading, readings: Sequence[Reading]) -> Reading:
+    """The spot check: the proxy over the exact value of the same step, in place of the reading that waits for it."""
+    if reading.quantity != RATIO:
+        return reading
+    exact = next((r for r in readings if r.quantity == TRACE), None)
+    if exact is None or math.isnan(exact.value):
+        return number(reading.step, RATIO, math.nan, reason=reading.reason or "degenerate")
+    if not exact.value > 0:
+        return number(reading.step, RATIO, math.nan, reason="degenerate")
+    ratio = proxy.value / exact.value
+    error = None if exact.error is None else abs(ratio) * exact.error / exact.value
+    return number(reading.step, RATIO, ratio, reason=proxy.reason or "degenerate", error=error)

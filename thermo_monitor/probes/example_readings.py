@@ -14,7 +14,6 @@ from thermo_monitor.physics.temperature import sgd_noise_scale, sgd_temperature
 from thermo_monitor.probes.base import Array, Map, Measured, number
 from thermo_monitor.probes.batch import Batch
 from thermo_monitor.probes.descent import Descent
-from thermo_monitor.records import Reading
 
 TRACE, SHARE = "fisher/trace_empirical", "fisher/share_empirical"
 COVERED, NOISE, SCALE = "fisher/covered_share", "fisher/noise_trace", "fisher/gradient_noise_scale"
@@ -207,20 +206,6 @@ class ExampleReadings:
 def _noise(parts: Sequence[_Examples], covered: float, total: float, batch: int) -> NoiseParts:
     weight = sum(part.weight for part in parts)
     return noise_parts(total, covered / weight**2 if weight else math.nan, small_batch=1, big_batch=batch)
-
-
-def compared(reading: Reading, proxy: Reading, readings: Sequence[Reading]) -> Reading:
-    """The spot check: the proxy over the exact value of the same step, in place of the reading that waits for it."""
-    if reading.quantity != RATIO:
-        return reading
-    exact = next((r for r in readings if r.quantity == TRACE), None)
-    if exact is None or math.isnan(exact.value):
-        return number(reading.step, RATIO, math.nan, reason=reading.reason or "degenerate")
-    if not exact.value > 0:
-        return number(reading.step, RATIO, math.nan, reason="degenerate")
-    ratio = proxy.value / exact.value
-    error = None if exact.error is None else abs(ratio) * exact.error / exact.value
-    return number(reading.step, RATIO, ratio, reason=proxy.reason or "degenerate", error=error)
 
 
 def _unusable(label: HeardStep) -> str:
