@@ -24,6 +24,10 @@ REASONS: dict[str, str] = {
     "second_backward": "a second backward pass was made in one step, so that gradients are not those of one loss",
     "ambiguous_batch": "forward passes and losses of a step do not match, so that it is not clear what one example is",
     "no_optimizer": "the monitor was not given the optimizer",
+    "one_layer": "fewer than two layers have the same queries and keys",
+    "one_input": "the fixed batch holds no two examples with the same mask, of which one could be the new input",
+    "no_rotary": "no rotary positions of a known layout were recognised in this attention",
+    "few_octaves": "fewer than four octaves of context lengths with 100 rows each",
     "too_early": "too few steps have been seen",
     "unknown_dataset": "the number of examples that batches are drawn from is not known",
     "unknown_batch": "the number of examples in the batch is not known",
@@ -449,6 +453,10 @@ _GEOMETRY = (
     Quantity(
         "geom/rope_mass", "mass of the rotary planes", "m_j", "nats", "<z_j> - Var_p(dz_j/dphi_j), the query turned in plane j; mean over planes",
         "curvature of the free energy for turning a query in one plane: what is not massless; any sign", "rotary positions", _RECONSTRUCTION,
+    ),
+    Quantity(
+        "geom/rope_mass_spectrum", "mass of the softest rotary plane", "min m_j", "nats", "least mean mass of a plane of a head; the map has one row per layer and head, one column per plane",
+        "where the spectrum of masses begins: a plane near 0 turns for free", "rotary positions", _RECONSTRUCTION,
     ),
     Quantity(
         "geom/rope_shift_response", "response to a shift of the query", "dF/ddelta", "nats/position", "-sum_j theta_j <dz_j/dphi_j>",

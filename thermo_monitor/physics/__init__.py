@@ -74,6 +74,7 @@ from thermo_monitor.physics.kappa import kappa_surrogate as kappa_surrogate
 from thermo_monitor.physics.kappa import octave_sums as octave_sums
 from thermo_monitor.physics.moments import Moments as Moments
 from thermo_monitor.physics.moments import moments_of as moments_of
+from thermo_monitor.physics.precision import working as working
 from thermo_monitor.physics.representation import centred_gram as centred_gram
 from thermo_monitor.physics.representation import effective_rank as effective_rank
 from thermo_monitor.physics.representation import normalised_gram as normalised_gram

@@ -83,8 +83,8 @@ def rope_flat_residual(
 ) -> Tensor:
     """Largest change of the logits of a row when its query and all keys turn by common angles, relative to its largest.
 
-    Zero up to rounding (1e-6 in single precision): the product of two vectors does not change when both turn. A number
-    above that says that the layout is not that of the model, no more; it is a check.
+    Zero up to rounding (1e-6 in single precision): the product of two vectors does not change when both turn, whatever
+    the layout. A number above that says how far the arithmetic is from this identity.
 
     Args:
         q: [B, H, R, D] queries, after rotation.

@@ -34,12 +34,14 @@ class AttentionProbe:
         sequences: sequences read of each micro-batch at most, evenly spaced.
         sampling: ``even``: fixed, evenly spaced rows, so that successive readings compare and nothing is drawn;
             ``random``: a new simple random sample at every measured step, unbiased, with a standard error.
+        on: ``training``: what the steps see; ``probe_batch``: the monitor's fixed batch, in evaluation mode.
         quantities: keys to measure.
     """
 
     rows: int = 64
     sequences: int = 128
     sampling: Literal["even", "random"] = "even"
+    on: Literal["training", "probe_batch"] = "training"
     quantities: tuple[str, ...] = (
         "attn/specific_heat",
         "attn/specific_heat_norm",
@@ -57,6 +59,8 @@ class AttentionProbe:
             raise ValueError(f"sequences={self.sequences}: read at least 1 sequence of each micro-batch")
         if self.sampling not in ("even", "random"):
             raise ValueError(f"sampling={self.sampling!r}: give 'even' or 'random'")
+        if self.on not in ("training", "probe_batch"):
+            raise ValueError(f"on={self.on!r}: give 'training' or 'probe_batch'")
 
     @property
     def fast(self) -> bool:
@@ -65,6 +69,8 @@ class AttentionProbe:
 
     def listen(self, run: Surroundings) -> Listener:
         """Attach to a run."""
+        if self.on == "probe_batch" and run.fixed is None:
+            raise ValueError("AttentionProbe(on='probe_batch') reads a fixed batch: give the monitor a probe_batch=")
         return _AttentionListener(self, run)
 
 
@@ -102,7 +108,8 @@ class _AttentionListener(Listener):
         self._pool = _POOLED in options.quantities
         self._sites: dict[str, _Site] = {}
         self._layers: list[str] = []  # row of each site in the maps; grows, never reordered
-        run.hub.on_attention.append(self._hear)
+        heard = run.fixed if options.on == "probe_batch" and run.fixed is not None else run.hub
+        heard.on_attention.append(self._hear)
 
     # ---------------------------------------------------------------------------------------------- on the device
     def _hear(self, call: AttentionCall) -> None:

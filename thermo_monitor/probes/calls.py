@@ -56,10 +56,16 @@ class AttentionCall:
     def statistics(self, rows: Rows = None, part: slice = slice(None)) -> tuple[RowStatistics, Tensor | None]:
         """Statistics [b, H, R] of some queries of some examples, and which of them are no padding (None: all)."""
         arguments = self._arguments(part)
-        queries, keys = self.query.shape[2], self.key.shape[2]
+        return attention_rows(**arguments, rows=rows), self._valid(arguments, rows)
+
+    def valid(self, rows: Rows = None, part: slice = slice(None)) -> Tensor | None:
+        """Which queries of some examples are no padding, broadcastable to [b, H, R]; None: all."""
+        return self._valid(self._arguments(part), rows)
+
+    def _valid(self, arguments: dict[str, Any], rows: Rows) -> Tensor | None:
         index = rows if rows is None or isinstance(rows, Tensor) else rows.index(self.query.device)
-        valid = valid_rows(index, queries, keys, mask=arguments["mask"], bias=arguments["bias"])
-        return attention_rows(**arguments, rows=rows), valid
+        queries, keys = self.query.shape[2], self.key.shape[2]
+        return valid_rows(index, queries, keys, mask=arguments["mask"], bias=arguments["bias"])
 
     def _arguments(self, part: slice) -> dict[str, Any]:
         query, key = self.query.detach(), self.key.detach()

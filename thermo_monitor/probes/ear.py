@@ -26,6 +26,7 @@ class Ear:
 
     def __init__(self, model: nn.Module, guard: Guard) -> None:
         self._model = model
+        self._guard = guard
         self._refusals = _Refusals()
         self.hub = Hub(module_names(model), guard.failed, self._refusals.note)
         self._mode = ListeningMode(self.hub)
@@ -36,6 +37,10 @@ class Ear:
     def refused(self) -> dict[str, str]:
         """What is absent, and why."""
         return self._refusals.why
+
+    def second_hub(self) -> Hub:
+        """A hub for passes beside the training, which the probes of the training do not hear."""
+        return Hub(self.hub.names, self._guard.failed, self._refusals.note)
 
     def install(self) -> None:
         """Once, before the first step."""
