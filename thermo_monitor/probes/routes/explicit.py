@@ -57,7 +57,7 @@ def record_attention(
     if is_compiling():
         if hubs.LISTENING and score_mod is None and block_mask is None:
             compiled.hear(
-                compiled.TOLD, compiled.traced_module(), compiled.BY_HAND + name, query.detach(), key.detach(), mask,
+                compiled.TOLD, compiled.traced_place(), compiled.BY_HAND + name, query.detach(), key.detach(), mask,
                 bias, sinks, None, None, scale, softcap, None, causal,
             )  # fmt: skip
         return

@@ -131,7 +131,7 @@ def _traced(original: Callable[..., Any], kind: str, module: nn.Module, *args: A
     readable = mask is None or isinstance(mask, Tensor)
     compiled.hear(
         compiled.TOLD,
-        compiled.traced_module(),
+        compiled.traced_place(),
         kind if readable and given.get("cache") is None else "unread",
         given["query"].detach(),
         given["key"].detach(),
