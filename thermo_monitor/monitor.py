@@ -358,10 +358,14 @@ class Monitor:
         self._transport.send(step, (False, {"validation": (key, 1)}), [_as_tensor(value)])
 
     def describe(self) -> str:
-        """What is measured, how often, and how the model is heard."""
+        """What is measured, how often, and how the model is heard: by layer, as of the last full measurement."""
         lines = [f"{name}: {'fast' if fast else 'slow'} cadence" for name, (fast, _) in self._parts.items()]
         lines += [f"switched off: {part} ({why})" for part, why in self.guard.disabled.items()]
-        return "\n".join([*lines, *self._ear.describe()])
+        ways = {name: listener.describe() for name, (_, listener) in self._parts.items()}
+        lines += self._ear.describe(ways)
+        if self._fixed is not None:
+            lines += self._fixed.describe()
+        return "\n".join(lines)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain Python, for a checkpoint: a resumed run continues the detectors where they were.

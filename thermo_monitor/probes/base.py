@@ -83,6 +83,10 @@ class Listener(ABC):
     def after_step(self) -> None:  # noqa: B027
         """The optimizer has stepped."""
 
+    def describe(self) -> dict[str, str]:
+        """How each layer was read last, in words; empty where there is nothing to say."""
+        return {}
+
     def close(self) -> None:  # noqa: B027
         """Remove what was installed; harmless when called twice."""
 

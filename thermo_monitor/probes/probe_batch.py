@@ -61,6 +61,11 @@ class ProbeBatch:
         """Whether a probe listens."""
         return self.hub.on_attention != [] or self.hub.on_output != []
 
+    def describe(self) -> list[str]:
+        """Which attentions were heard in the last pass."""
+        layers = [f"  {name or 'the model'}: {route}" for name, route in self.hub.heard.items()]
+        return [f"fixed batch, beside the training: {'' if layers else 'nothing heard yet'}".rstrip(), *layers]
+
     def run(self) -> None:
         """One pass. Modules that the program compiled run uncompiled, and are not compiled again for it."""
         device = _device(self._model)

@@ -37,6 +37,7 @@ def _scaled_dot_product(
     enable_gqa: bool = False,
     *,
     name: str | None = None,
+    route: str = "scaled_dot_product_attention",
 ) -> None:
     name = calling_module(hub.names) if name is None else name
     if name is None:
@@ -54,7 +55,7 @@ def _scaled_dot_product(
     if query.dim() == 3 and attn_mask is not None and attn_mask.dim() == 3:
         attn_mask = attn_mask.unsqueeze(1)
     query, key = _four_dimensional(query), _four_dimensional(key)
-    hub.attention(AttentionCall(name, query, key, float(scale), attn_mask, None, is_causal))
+    hub.attention(AttentionCall(name, query, key, float(scale), attn_mask, None, is_causal, route=route))
 
 
 def _four_dimensional(x: Tensor) -> Tensor:
@@ -91,7 +92,8 @@ def _multihead(hub: Hub, *args: Any, **kwargs: Any) -> None:
     mask, bias = _multihead_mask(a["attn_mask"], a["key_padding_mask"], heads)
     scale = 1.0 / math.sqrt(q.shape[-1])
     # With a mask given, is_causal is only a hint that the mask is a causal one.
-    hub.attention(AttentionCall(name, q, k, scale, mask, bias, bool(a["is_causal"]) and a["attn_mask"] is None))
+    causal = bool(a["is_causal"]) and a["attn_mask"] is None
+    hub.attention(AttentionCall(name, q, k, scale, mask, bias, causal, route="nn.MultiheadAttention"))
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:
@@ -140,7 +142,7 @@ def _flex(
     if name is None:
         return
     mask_mod = block_mask[-1]
-    call = AttentionCall(name, query, key, float(scale))
+    call = AttentionCall(name, query, key, float(scale), route="flex_attention")
     call.mask = masks.of_flex(lambda *at: mask_mod(*at, *of_mask), query.shape[1])
     call.score = masks.score_of_flex(lambda *at: score_mod(*at, *of_score))
     hub.attention(call)
@@ -223,7 +225,8 @@ def _refused_flex(hub: Hub, name: str, *given: Any) -> None:
 
 def _from_graph(hub: Hub, name: str, query: Tensor, key: Tensor, mask: Tensor | None, given: dict[str, Any]) -> None:
     scale, causal = given["scaling"], given["is_causal"] is True
-    _scaled_dot_product(hub, query, key, key, mask, is_causal=causal, scale=scale, name=name)
+    route = "scaled_dot_product_attention in compiled code"
+    _scaled_dot_product(hub, query, key, key, mask, is_causal=causal, scale=scale, name=name, route=route)
 
 
 compiled.REPORTS["function"] = _from_graph
