@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.probes.matrix import hears, refuses
 from tests.probes.models import listening, one_line, softmax
 from thermo_monitor import Monitor
 from thermo_monitor.probes import AttentionProbe
@@ -79,6 +80,11 @@ def fresh_compiler():
     torch._dynamo.reset()
 
 
+@hears("causal", "flex_attention")
+@hears("grouped queries", "flex_attention")
+@hears("additive bias, ALiBi", "flex_attention")
+@hears("soft cap", "flex_attention")
+@hears("packed sequences", "flex_attention")
 @pytest.mark.parametrize(
     "options", [{"mask": None}, {}, {"mask": packed, "score": alibi}, {"score": capped, "scale": 3.0}]
 )
@@ -95,6 +101,7 @@ def test_the_weights_are_those_of_the_rules(options):
     torch.testing.assert_close(softmax(call) @ k, model.layers[0](x), rtol=1e-5, atol=1e-6)
 
 
+@hears("same outputs, gradients, random numbers", "flex_attention")
 def test_outputs_and_random_numbers_do_not_change():
     def outcome(monitored):
         torch.manual_seed(0)
@@ -111,6 +118,7 @@ def test_outputs_and_random_numbers_do_not_change():
         assert torch.equal(with_it, without)
 
 
+@refuses("torch.compile", "flex_attention")
 @pytest.mark.parametrize("whole", [False, True])
 def test_compiled_calls_are_refused_with_one_line_that_names_the_layer(whole):
     function = flex.flex_attention if whole else torch.compile(flex.flex_attention, backend="aot_eager")
