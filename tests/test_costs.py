@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.models import batches, build, cross_entropy, train
 from thermo_monitor import Monitor
-from thermo_monitor.probes import GeometryProbe, FisherProbe, NoiseScaleProbe, TemperatureProbe
+from thermo_monitor.probes import FisherProbe, GeometryProbe, NoiseScaleProbe, TemperatureProbe
 from thermo_monitor.probes.fisher import _POSSIBLE as FISHER
 from thermo_monitor.probes.geometry_readings import ALL_GEOMETRY
 
