@@ -157,6 +157,10 @@ class _RepresentationListener(Listener):
         reason = "degenerate" if finite else "non_finite"
         return Measured([number(step, key, float(values[key]), reason=reason) for key in self._options.quantities])
 
+    def describe(self) -> dict[str, str]:
+        """Which block is read."""
+        return {} if self.module is None else {self.module: f"{self._options.tokens} token representations at most"}
+
     def close(self) -> None:
         """Take the hooks off."""
         self._finalizer()
