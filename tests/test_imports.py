@@ -22,7 +22,7 @@ TABLE = {
     "schedule": set(),
     "streaming": TORCH_FREE,
     "detect": TORCH_FREE | LIGHT | {"ruptures", "streaming"},  # minimum effects are in the registry of quantities
-    "physics": {"torch"},
+    "physics": {"numpy", "torch"},
     "kernels": {"torch", "triton", "physics"},
     "guard": set(),  # what all rooms use when something fails
     "meter": {"records"},
@@ -34,15 +34,18 @@ TABLE = {
     "budget": set(),
     "cadence": {"budget", "meter", "schedule"},
     "parts": {"torch", "guard", "probes"},
+    "exchange": {"numpy", "torch"},
+    "decisions": {"numpy", "budget", "records"},
+    "pooling": {"numpy", "budget", "decisions", "exchange", "guard", "probes", "transport"},
     "notices": {"torch", "detect", "settings"},
     "options": {"torch", "detect", "records", "sinks"},
     "delivery": {"guard", "records", "sinks"},
     "reader": {"delivery", "detect", "guard", "meter", "probes", "records", "sinks", "transport"},
     "assembly": {
-        "torch", "cadence", "delivery", "detect", "guard", "meter", "notices", "options", "parts", "presets", "probes",
-        "reader", "records", "schedule", "settings", "sinks", "transport",
+        "torch", "cadence", "decisions", "delivery", "detect", "exchange", "guard", "meter", "notices", "options",
+        "parts", "pooling", "presets", "probes", "reader", "records", "schedule", "settings", "sinks", "transport",
     },
-    "monitor": {"torch", "assembly", "detect", "scaling", "transport"},
+    "monitor": {"torch", "assembly", "detect", "pooling", "scaling", "transport"},
     "presets": {"probes", "streaming", "detect", "schedule"},
     "callback": {"budget", "detect", "options", "presets", "probes", "records", "schedule"},
     # Either name of the framework, by importlib; one of them by name for type checkers.

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from thermo_monitor.assembly import Assembly
 from thermo_monitor.detect import held_out
+from thermo_monitor.pooling import ROWS, Pool
 from thermo_monitor.scaling import pending_scale
 from thermo_monitor.transport import Arrival
 
@@ -66,6 +67,7 @@ class Monitor(Assembly):
     _slow = False  # the costly probes measure in this step
     _step = -1
     _micro_batches = 0  # losses heard in this step
+    _broken = False  # the last measured step did not come to its end
     _closed = False
 
     @property
@@ -104,12 +106,34 @@ class Monitor(Assembly):
             return
         if self._open:  # what an earlier step left behind is not of this one
             self.abandon()
+        if self._ranks > 1 and not self._met(step, slow):
+            return
         with self._meter:
             self._step, self._slow, self._open = step, slow, True
             self._micro_batches = 0
             self._parts.choose(slow)
             if slow:
                 self.guard.run("listening", self._ear.open)
+
+    def _met(self, step: int, slow: bool) -> bool:
+        """On several ranks: exchange what has arrived, at the same steps everywhere; whether that still works."""
+        pool = self._pool
+        if pool is None or "ranks" in self.guard.disabled:
+            return False
+        with self._meter:
+            if slow or pool.waiting >= _PATIENCE:
+                arrivals = self.guard.run("arrival", self._transport.drain) or []
+                for arrival in self.guard.run("ranks", pool.turn, arrivals) or []:
+                    self._reader.read(arrival)
+                self._decided(pool)
+            pool.begin(step, slow)
+        return "ranks" not in self.guard.disabled
+
+    def _decided(self, pool: Pool) -> None:
+        stretch, told = pool.decided()
+        self._told += told
+        if stretch is not None:
+            self._cadence.stretch(stretch)
 
     def micro_batch(self) -> None:
         """A further micro-batch of the same optimizer step begins."""
@@ -161,25 +185,27 @@ class Monitor(Assembly):
             self._ear.finish()
             self._parts.each("after_step")
             labels, tensors = self._parts.collect()
-            self._open = False
+            self._open = self._broken = False
             examples = self._ear.hub.examples if self._slow else 0
             self.guard.run(
                 "interventions", self._notices.tell, self.detector, self._step, self._micro_batches, examples
             )
             arrivals: list[Arrival] = []
-            if self._slow or self._transport.waiting >= _PATIENCE:
+            if self._pool is None and (self._slow or self._transport.waiting >= _PATIENCE):
                 # Not the part "transport": what is under way already shall arrive, also when no more can be sent.
                 arrivals = self.guard.run("arrival", self._transport.arrived) or []
             self.guard.run("transport", self._transport.send, self._step, (self._slow, labels), tensors)
-            self._meter.bytes = self._transport.bytes
+            self._meter.bytes = self._transport.bytes + (0 if self._pool is None else self._pool.bytes)
             for arrival in arrivals:
                 self._reader.read(arrival)
-        self._cadence.ended(self._step, self._slow)
+        stretch = self._cadence.ended(self._step, self._slow)
+        if stretch is not None:
+            self._cadence.stretch(stretch) if self._pool is None else self._pool.propose(stretch)
 
     def abandon(self) -> None:
         """The step was broken off: forget what was measured in it."""
         self._ear.finish()
-        self._open = False
+        self._open, self._broken = False, True
         self._parts.forget()
 
     # --------------------------------------------------------------------------------------------------- the rest
@@ -197,11 +223,12 @@ class Monitor(Assembly):
 
         Args:
             name: such as ``val_loss`` or ``accuracy``; the reading is ``val/loss`` or ``val/accuracy``.
-            value: a loss, or a share of 1 or of 100. A tensor is not read here: no host synchronisation.
+            value: a loss, or a share of 1 or of 100. A tensor is not read here: no host synchronisation. On several
+                ranks that of rank zero counts.
             step: of the evaluation; the step measured last unless given.
             better: ``higher`` or ``lower``, where the name does not say it as ``loss`` and ``accuracy`` do.
         """
-        if not self._closed:
+        if not self._closed and not self._rank:
             with self._meter:
                 self.guard.run("validation", self._validation, name, value, step, better)
 
@@ -217,6 +244,7 @@ class Monitor(Assembly):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._broken = self._broken or kind is not None
         self.close()
 
     def close(self) -> None:
@@ -227,9 +255,13 @@ class Monitor(Assembly):
         if self._closed:
             return
         self._closed = True
+        whole = not self._open and not self._broken
         try:
             self.abandon()
-            self.flush()
+            if self._pool is not None and whole and "ranks" not in self.guard.disabled:
+                self._last_turn(self._pool)
+            else:
+                self.flush()
             self._reader.finish()
         finally:
             try:
@@ -237,10 +269,19 @@ class Monitor(Assembly):
             finally:
                 self._take_apart()
 
+    def _last_turn(self, pool: Pool) -> None:
+        """What the ranks have measured since their last turn, if all of them are at their end."""
+        arrivals = self.guard.run("arrival", self._transport.drain) or []
+        for arrival in self.guard.run("ranks", pool.turn, arrivals) or []:
+            self._reader.read(arrival)
+        for arrival in self.guard.run("ranks", lambda: pool.finish(last=True)) or []:
+            self._reader.read(arrival)
+        self._decided(pool)
+
 
 # Steps at which only the cheap quantities were read are read together: one after the other they take a third of the
 # time that they take apart, between the passes of a model that has emptied the caches.
-_PATIENCE = 16
+_PATIENCE = ROWS
 
 
 class _Step:

@@ -74,6 +74,7 @@ class Reader:
         self._meter = meter
         self._explain = explain
         self._told: set[str] = set()
+        self.quiet = False  # another rank says what there is to say
         self.detector = RunDetector(detector)
         self.events: list[Event] = []
         self.latest: dict[str, float] = {}
@@ -133,7 +134,7 @@ class Reader:
 
     def tell_once(self, what: str, sentence: str) -> None:
         """Say a sentence, unless something was said about this before."""
-        if what not in self._told:
+        if what not in self._told and not self.quiet:
             self._told.add(what)
             tell(sentence)
 
