@@ -3,8 +3,8 @@
 The group is the monitor's own, of torch's gloo backend on the host, over the store through which the training's own
 processes have found each other. So nothing of it can meet a collective of the training: a rank that stops taking part
 (an error, uneven data, a debugger) leaves this vector unfinished and nothing else, and no communicator on a device
-takes memory. The vector goes round in a thread of gloo while the training goes on, and is taken up at the next turn, which
-comes at the same step on every rank.
+takes memory. The vector goes round in a thread of gloo while the training goes on, and is taken up at the next turn,
+which comes at the same step on every rank.
 """
 
 from __future__ import annotations

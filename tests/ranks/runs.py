@@ -8,7 +8,7 @@ from torch.distributed.fsdp import fully_shard
 from tests.models import Transformer, batches, cross_entropy
 from thermo_monitor import Monitor, presets
 from thermo_monitor.exchange import ranks
-from thermo_monitor.probes import ExampleGradientProbe, FisherProbe, LossWindowProbe, NoiseScaleProbe, TemperatureProbe
+from thermo_monitor.probes import ExampleGradientProbe, FisherProbe, LossWindowProbe, TemperatureProbe
 from thermo_monitor.sinks import MemorySink
 
 
@@ -21,7 +21,8 @@ def share(tokens):
 def model_of(kind, dropout=False):
     """The same weights every time; without dropout, whose numbers belong to a rank."""
     torch.manual_seed(0)
-    model = Transformer().train(dropout)
+    # In double precision, or trainings part ways: Adam makes a step of the last digit of a gradient that is zero.
+    model = Transformer().train(dropout).double()
     if kind == "ddp":
         return model, nn.parallel.DistributedDataParallel(model)
     if kind == "fsdp2":
@@ -37,7 +38,7 @@ def adamw(parameters):
 
 
 def sgd(parameters):
-    return torch.optim.SGD(parameters, lr=0.05, momentum=0.9)
+    return torch.optim.SGD(parameters, lr=1e-3, momentum=0.5)
 
 
 def train(model, called, optimizer, monitor, steps, accumulate=1, data=None):
@@ -94,8 +95,7 @@ def beside():
 RUNS = {
     "study": (study, adamw, 6, 2, 2),
     "default": (presets.default, adamw, 6, 1, 1),
-    "beside": (beside, sgd, 40, 1, 1),
-    "noise": (lambda: [NoiseScaleProbe()], sgd, 4, 1, 2),
+    "beside": (beside, sgd, 36, 1, 1),
 }
 
 

@@ -231,7 +231,8 @@ class _ExampleGradientListener(Listener):
             grads = {key: p.grad for key, p in self._parameters.items() if p.requires_grad and p.grad is not None}
             values = {key: dense(g) for key, g in grads.items()}
             if values:
-                norms = torch._foreach_norm(list(values.values()), 2.0, torch.float32)
+                wide = torch.float64 if any(v.dtype == torch.float64 for v in values.values()) else torch.float32
+                norms = torch._foreach_norm(list(values.values()), 2.0, wide)
                 self._squares = tuple(values), torch.stack([n.to(norms[0].device) for n in norms]).square()
             if self._known is not None and self._witness in values:
                 g = values[self._witness].float()

@@ -76,6 +76,7 @@ class StepSums:
         batch: the examples, of which the sums hold ``count``.
         count: examples of the passes whose norms are there.
         traces: squared norms by layer, summed over these examples.
+        spreads: of each micro-batch: how many norms were read, their sum and that of their squares, and its size.
         error: squared standard error of the sum over layers; NaN where it is not known.
         covered: squared norm of the whole gradient of covered parameters.
         whole: the same of all parameters.
@@ -86,6 +87,7 @@ class StepSums:
     batch: Batch
     count: float = 0.0
     traces: dict[str, float] = field(default_factory=dict)
+    spreads: list[Array] = field(default_factory=list)
     error: float = math.nan
     covered: float = math.nan
     whole: float = math.nan
@@ -134,7 +136,8 @@ class ExampleReadings:
         parts, squares = self._parts(label, iter(arrays), unscale)
         sums.count = sum(part.batch for part in parts)
         sums.traces = _traces(parts)
-        sums.error = _squared_error(parts)
+        sums.spreads = [_spread(part) for part in parts]
+        sums.error = _squared_error(sums.spreads)
         sums.whole = sum(squares)
         sums.covered = sum(s for s, (_, there) in zip(squares, label.squares, strict=True) if there)
         sums.weight = sum(part.weight for part in parts)
@@ -153,7 +156,9 @@ class ExampleReadings:
             found["unscale"] = np.array(_products(label, arrays))
         if not all(heard.scaled for heard in label.passes):
             found["unheard"] = np.asarray(1.0)
-        whole = [sums.count, sums.error, sums.covered, sums.whole, sums.weight]
+        # The same micro-batch of all ranks is one: its examples have one mean.
+        found |= {f"pass {k}": spread for k, spread in enumerate(sums.spreads)}
+        whole = [sums.count, sums.covered, sums.whole, sums.weight]
         return found | {"sums": np.array(whole)} | {f"layer {k}": np.asarray(v) for k, v in sums.traces.items()}
 
     def together(self, label: HeardStep, sums: Mapping[str, Array], ranks: int) -> StepSums:
@@ -165,10 +170,11 @@ class ExampleReadings:
         unscale = _positive(squared / product if product else 1.0)
         # A loss that was not heard is known from the gradient of the step only: its norms still carry the factor.
         heard, more = (1.0, unscale**2) if "unheard" in sums else (unscale, 1.0)
-        count, error, covered, whole, weight = sums["sums"]
+        count, covered, whole, weight = sums["sums"]
+        error = _squared_error([v for k, v in sums.items() if k.startswith("pass ")])
         traces = {k.removeprefix("layer "): more * float(v) for k, v in sums.items() if k.startswith("layer ")}
         return StepSums(
-            "", batch, count, traces, more**2 * error, covered / ranks, whole / ranks, heard * weight / ranks
+            "", batch, count, traces, [], more**2 * error, covered / ranks, whole / ranks, heard * weight / ranks
         )
 
     def from_sums(self, step: int, label: HeardStep, sums: StepSums) -> Measured:
@@ -309,12 +315,16 @@ def _traces(parts: Sequence[_Examples]) -> dict[str, float]:
     return traces
 
 
-def _squared_error(parts: Sequence[_Examples]) -> float:
+def _spread(part: _Examples) -> Array:
+    whole = part.norms.sum(0)
+    return np.array([len(whole), whole.sum(), np.square(whole).sum(), part.batch])
+
+
+def _squared_error(spreads: Sequence[Array]) -> float:
     """Squared standard error of the sum of the norms, from the spread between examples; NaN with fewer than two."""
     variance = 0.0
-    for part in parts:
-        whole = part.norms.sum(0)
-        if len(whole) < 2:
+    for count, total, squares, batch in spreads:
+        if count < 2:
             return math.nan
-        variance += part.batch**2 * float(whole.var(ddof=1)) / len(whole)
-    return variance
+        variance += batch**2 * max(squares - total**2 / count, 0.0) / (count - 1) / count
+    return float(variance)
