@@ -50,8 +50,8 @@ TABLE = {
     "callback": {"budget", "detect", "options", "presets", "probes", "records", "schedule"},
     # Either name of the framework, by importlib; one of them by name for type checkers.
     "lightning": {
-        "lightning (the framework)", "torch", "callback", "detect", "guard", "monitor", "options", "probes",
-        "records", "schedule", "sinks",
+        "lightning (the framework)", "torch", "callback", "decisions", "detect", "guard", "monitor", "options",
+        "probes", "records", "schedule", "sinks",
     },
     "huggingface": {
         "transformers", "torch", "callback", "detect", "guard", "monitor", "options", "probes", "records",

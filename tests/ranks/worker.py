@@ -19,10 +19,12 @@ from tests.ranks.runs import adamw, model_of, run, train
 from thermo_monitor import Event, Monitor, exchange
 from thermo_monitor.budget import Stretch
 from thermo_monitor.presets import LossProbe, default
+from thermo_monitor.probes import NoiseScaleProbe
 from thermo_monitor.probes.base import Listener, Measured
 from thermo_monitor.sinks import MemorySink
 
 FOUND = {}
+FOLDER = Path()
 
 
 def check(function):
@@ -44,6 +46,11 @@ class Silent:
 for kind in ("ddp", "fsdp2"):
     for name in runs.RUNS:
         FOUND[f"{kind} {name}"] = lambda kind=kind, name=name: run(kind, name)
+
+
+FOUND["hsdp default"] = lambda: run("hsdp", "default")
+for name in runs.TRAINERS:
+    FOUND[name] = lambda name=name: runs.TRAINERS[name](FOLDER / name, 2)
 
 
 def outcome(kind, monitored):
@@ -71,6 +78,30 @@ def outcome(kind, monitored):
 @check
 def nothing_changes():
     return {kind: [outcome(kind, monitored) for monitored in (0, 1, 5)] for kind in ("ddp", "fsdp2")}
+
+
+@check
+def the_noise_scale_of_ranks():
+    model, called = model_of("ddp")
+    tokens = runs.batches(1, size=8)[0]
+    squares = []
+    for rows in (tokens[::2], tokens[1::2], tokens):
+        loss = runs.cross_entropy(model(rows), rows)
+        squares.append(sum(g.square().sum().item() for g in torch.autograd.grad(loss, list(model.parameters()))))
+    optimizer, sink = runs.sgd(model.parameters()), MemorySink()
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    with Monitor(called, optimizer, every=1, preset=[NoiseScaleProbe()], sinks=[sink], strict=True) as monitor:
+        for step, scaled in enumerate((False, True)):
+            with monitor.step(step):
+                mine = runs.share(tokens)
+                loss = runs.cross_entropy(called(mine), mine)
+                monitor.loss(loss)
+                (scaler.scale(loss) if scaled else loss).backward()
+                if scaled:
+                    scaler.unscale_(optimizer)
+                monitor.gradients()
+                optimizer.zero_grad()
+    return {"squares": squares, "read": sink.series("fisher/noise_trace")[1].tolist()}
 
 
 class Planted:
@@ -279,10 +310,13 @@ def main(rank, port, folder, names):
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "LOCAL_RANK": str(rank),
         "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "NODE_RANK": "0", "GROUP_RANK": "0",
     }  # fmt: skip
+    global FOLDER
+    FOLDER = folder
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=2)
     found = {}
     for name in names or FOUND:
+        (folder / name).mkdir(exist_ok=True)
         start = time.monotonic()
         try:
             found[name] = FOUND[name]()
