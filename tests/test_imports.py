@@ -45,7 +45,9 @@ TABLE = {
         "torch", "cadence", "decisions", "delivery", "detect", "exchange", "guard", "meter", "notices", "options",
         "parts", "pooling", "presets", "probes", "reader", "records", "schedule", "settings", "sinks", "transport",
     },
-    "monitor": {"torch", "assembly", "detect", "pooling", "scaling", "transport"},
+    "ranked": {"assembly", "decisions", "exchange", "pooling", "records"},
+    "step": set(),
+    "monitor": {"torch", "detect", "ranked", "scaling", "step", "transport"},
     "presets": {"probes", "streaming", "detect", "schedule"},
     "callback": {"budget", "detect", "options", "presets", "probes", "records", "schedule"},
     # Either name of the framework, by importlib; one of them by name for type checkers.

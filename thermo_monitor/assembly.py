@@ -64,6 +64,7 @@ class Assembly:
         check_run(model, optimizer)
         check_options(detector, on_event, layers, seed, strict)
         self.guard = Guard(strict)
+        self._closed = False
         self._transport = Transport()
         self._parts = Parts(self.guard)
         self._optimizer = optimizer
@@ -108,23 +109,6 @@ class Assembly:
             "ranks", Pool, self._rank, self._ranks, self._parts.listeners, self._parts.quantities, self.guard
         )
 
-    def announce(self, event: Event) -> None:
-        """Rank zero has found something that all ranks shall act on together, such as saving a checkpoint."""
-        told = Told(event.step, event.kind, event.phase)
-        if self._ranks == 1:
-            self._told.append(told)
-        elif self._pool is not None:
-            self._pool.announce(told)
-
-    def announced(self) -> list[Told]:
-        """What was announced since the last call, at the same step on every rank; on one device at once."""
-        told, self._told = self._told, []
-        return told
-
-    def unsaid(self) -> list[Told]:
-        """What rank zero has announced, and no other rank has heard, when the run is over."""
-        return [] if self._pool is None else self._pool.unsaid()
-
     @property
     def events(self) -> list[Event]:
         """Events of the run so far."""
@@ -147,11 +131,7 @@ class Assembly:
 
     def flush(self) -> None:
         """Read what is still under way, waiting for it: before a checkpoint, or to see the newest numbers."""
-        if self._pool is not None:  # on several ranks: what they have exchanged already
-            arrivals = self.guard.run("ranks", lambda pool: pool.finish(early=True), self._pool)
-        else:
-            arrivals = self.guard.run("arrival", self._transport.drain)
-        for arrival in arrivals or []:
+        for arrival in self.guard.run("arrival", self._transport.drain) or []:
             self._reader.read(arrival)
 
     def describe(self) -> str:

@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thermo_monitor.assembly import Assembly
 from thermo_monitor.detect import held_out
-from thermo_monitor.pooling import ROWS, Pool
+from thermo_monitor.ranked import PATIENCE, Ranked
 from thermo_monitor.scaling import pending_scale
+from thermo_monitor.step import Step
 from thermo_monitor.transport import Arrival
 
 
-class Monitor(Assembly):
+class Monitor(Ranked):
     """Watches one model while it trains.
 
     Args:
@@ -62,13 +62,12 @@ class Monitor(Assembly):
         ['loss/loss_variance', 'loss/train', 'opt/gradient_norm']
     """
 
-    _context: _Step | None = None
+    _context: Step | None = None
     _open = False  # between begin and end of a measured step
     _slow = False  # the costly probes measure in this step
     _step = -1
     _micro_batches = 0  # losses heard in this step
     _broken = False  # the last measured step did not come to its end
-    _closed = False
 
     @property
     def measuring(self) -> bool:
@@ -80,12 +79,11 @@ class Monitor(Assembly):
         """Whether the step under way is one of the costly probes as well."""
         return self._open and self._slow
 
-    # ------------------------------------------------------------------------------------------- one training step
     def step(self, step: int) -> AbstractContextManager[None]:
         """A context around one optimizer step; ``step`` counts from 0 and never falls, except after a resume."""
         context = self._context
         if context is None:
-            context = self._context = _Step(self)
+            context = self._context = Step(self)
         context.number = step
         return context
 
@@ -106,7 +104,7 @@ class Monitor(Assembly):
             return
         if self._open:  # what an earlier step left behind is not of this one
             self.abandon()
-        if self._ranks > 1 and not self._met(step, slow):
+        if not self._met(step, slow):
             return
         with self._meter:
             self._step, self._slow, self._open = step, slow, True
@@ -114,26 +112,6 @@ class Monitor(Assembly):
             self._parts.choose(slow)
             if slow:
                 self.guard.run("listening", self._ear.open)
-
-    def _met(self, step: int, slow: bool) -> bool:
-        """On several ranks: exchange what has arrived, at the same steps everywhere; whether that still works."""
-        pool = self._pool
-        if pool is None or "ranks" in self.guard.disabled:
-            return False
-        with self._meter:
-            if slow or pool.waiting >= _PATIENCE:
-                arrivals = self.guard.run("arrival", self._transport.drain) or []
-                for arrival in self.guard.run("ranks", pool.turn, arrivals) or []:
-                    self._reader.read(arrival)
-                self._decided(pool)
-            pool.begin(step, slow)
-        return "ranks" not in self.guard.disabled
-
-    def _decided(self, pool: Pool) -> None:
-        stretch, told = pool.decided()
-        self._told += told
-        if stretch is not None:
-            self._cadence.stretch(stretch)
 
     def micro_batch(self) -> None:
         """A further micro-batch of the same optimizer step begins."""
@@ -191,7 +169,7 @@ class Monitor(Assembly):
                 "interventions", self._notices.tell, self.detector, self._step, self._micro_batches, examples
             )
             arrivals: list[Arrival] = []
-            if self._pool is None and (self._slow or self._transport.waiting >= _PATIENCE):
+            if self._pool is None and (self._slow or self._transport.waiting >= PATIENCE):
                 # Not the part "transport": what is under way already shall arrive, also when no more can be sent.
                 arrivals = self.guard.run("arrival", self._transport.arrived) or []
             self.guard.run("transport", self._transport.send, self._step, (self._slow, labels), tensors)
@@ -208,7 +186,6 @@ class Monitor(Assembly):
         self._open, self._broken = False, True
         self._parts.forget()
 
-    # --------------------------------------------------------------------------------------------------- the rest
     def declare(self, reason: str) -> None:
         """Announce an intervention (a new learning rate, batch size, data): what it changes is no surprise."""
         self.guard.run("detector", self.detector.declare, max(self._step, 0), reason)
@@ -258,49 +235,15 @@ class Monitor(Assembly):
         whole = not self._open and not self._broken
         try:
             self.abandon()
-            if self._pool is not None and whole and "ranks" not in self.guard.disabled:
-                self._last_turn(self._pool)
-            else:
-                self.flush()
+            if whole:
+                self._last_turn()
+            self.flush()
             self._reader.finish()
         finally:
             try:
                 self._delivery.close()
             finally:
                 self._take_apart()
-
-    def _last_turn(self, pool: Pool) -> None:
-        """What the ranks have measured since their last turn, if all of them are at their end."""
-        arrivals = self.guard.run("arrival", self._transport.drain) or []
-        for arrival in self.guard.run("ranks", pool.turn, arrivals) or []:
-            self._reader.read(arrival)
-        for arrival in self.guard.run("ranks", lambda: pool.finish(last=True)) or []:
-            self._reader.read(arrival)
-        self._decided(pool)
-
-
-# Steps at which only the cheap quantities were read are read together: one after the other they take a third of the
-# time that they take apart, between the passes of a model that has emptied the caches.
-_PATIENCE = ROWS
-
-
-class _Step:
-    """Reusable context around one step; a new object for each would cost more than a skipped step may."""
-
-    def __init__(self, monitor: Monitor) -> None:
-        self._monitor = monitor
-        self.number = 0
-
-    def __enter__(self) -> None:
-        self._monitor.begin(self.number)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self._monitor.end()
-        else:
-            self._monitor.abandon()
 
 
 def _as_tensor(loss: Tensor | float) -> Tensor:

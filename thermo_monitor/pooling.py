@@ -107,7 +107,7 @@ class Pool:
         self._exchange.start(head, named)
         return found + [arrival for arrival in arrivals if "validation" in arrival.label[1]]
 
-    def finish(self, *, last: bool = False, early: bool = False) -> list[Arrival]:
+    def finish(self, last: bool = False, early: bool = False) -> list[Arrival]:
         """What was under way, waiting for the other ranks.
 
         Args:
