@@ -149,6 +149,10 @@ class Pool:
 
     def _read(self, ticks: Sequence[_Tick], head: Array, sums: Mapping[Name, Array]) -> list[Arrival]:
         found = []
+        by_part: dict[Name, dict[str, Array]] = {}
+        for name, array in sums.items():
+            if len(name) == 3:
+                by_part.setdefault(name[:2], {})[name[2]] = array
         for row, tick in _rows(ticks):
             at = LENGTH + 3 * row
             if not steps_agree(head[at : at + 3], tick.step):
@@ -159,7 +163,7 @@ class Pool:
                 present = int(sums[str(row), part])
                 if present < self._exchange.ranks:
                     self._tell_missing(part, present)
-                of_part = {name[2]: array for name, array in sums.items() if name[:2] == (str(row), part) and name[2:]}
+                of_part = by_part.get((str(row), part), {})
                 pooled = self._guard.run(part, self._pooled, part, label, of_part, present)
                 if pooled is not None:
                     parts[part] = (pooled[0], len(pooled[1]))

@@ -166,7 +166,7 @@ class _RepresentationListener(Listener):
         """The Gram matrices of the whole sample."""
         if "rows" not in sums:
             return None, ()
-        there, sample = torch.from_numpy(sums["rows"][:, 0] > 0), torch.from_numpy(sums["rows"][:, 1:])
+        there, sample = torch.from_numpy(sums["rows"][:, 0] > 0), torch.from_numpy(sums["rows"][:, 1:]).float()
         grams = geometry.normalised_gram(sample, there), geometry.centred_gram(sample, there)
         return sample.shape[1], [gram.numpy() for gram in grams]
 
