@@ -183,6 +183,18 @@ def test_a_monitor_on_one_rank_gives_up_and_says_why(two):
     assert "switched off" in found["said"][0]
 
 
+def test_a_rank_that_is_busy_is_waited_for_as_the_training_waits(two):
+    found = result(two, "one_rank_is_busy_for_longer_than_the_group_would_wait")
+    assert found == [1.5] * 4
+
+
+def test_a_rank_that_gives_up_lets_the_others_go(two):
+    for rank in range(2):
+        found = result(two, "one_rank_gives_up", rank)
+        assert found["off"] == ["ranks"]
+        assert found["took"] < 5
+
+
 def test_rank_zero_saves_alone(two):
     assert result(two, "checkpoints_are_resumed") == 5  # what the ranks had exchanged, without asking them again
 

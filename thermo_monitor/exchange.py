@@ -26,7 +26,9 @@ Name = tuple[str, ...]
 Named = Mapping[Name, Array]
 
 MEETING = 120.0  # seconds until all ranks have made their monitor
-WAITING = 60.0  # seconds until all ranks have come to a step that one of them has left behind
+# Seconds until all ranks have come to a step that one of them has left behind: rank zero may be busy with something of
+# its own for long, and the training waits for it as well. One that died, or has given up, is known at once.
+WAITING = 600.0
 LEAVING = 10.0  # seconds that a monitor waits for the others when it is closed
 
 _NUMBERS = itertools.count()
@@ -61,13 +63,14 @@ class Exchange:
         store = dist.distributed_c10d.PrefixStore(f"thermo_monitor/{next(_NUMBERS)}", store)
         timeout = datetime.timedelta(seconds=MEETING)
         try:
-            self._group: Any = dist.ProcessGroupGloo(store, rank, ranks, timeout)
-            self._ring(torch.zeros(1))
+            group: Any = dist.ProcessGroupGloo(store, rank, ranks, timeout)
+            _wait(group.allreduce([torch.zeros(1)]), MEETING)
         except Exception as error:
             raise RuntimeError(
                 f"rank {rank} has not met the monitors of all {ranks} ranks within {MEETING:.0f} s: make a monitor on "
                 f"every rank, after init_process_group ({type(error).__name__}: {error})"
             ) from error
+        self._group = group
         self._head = head
         self._layout: dict[Name, tuple[int, ...]] = {}
         self._sent: tuple[Array, Named] | None = None
@@ -80,7 +83,7 @@ class Exchange:
         self._sent = head, named
         self._vector = torch.from_numpy(self._packed(head, named))
         self.bytes += 2 * self._vector.numel() * 8 * (self.ranks - 1) // self.ranks
-        self._work = self._group.allreduce([self._vector])
+        self._work = self._group.allreduce([self._vector], _options(dist.AllreduceOptions()))
 
     def finish(self, seconds: float = 0.0, *, agree: bool = True) -> tuple[Array, dict[Name, Array]] | None:
         """The sums of the turn that was started last, once; None if there is none.
@@ -154,14 +157,19 @@ class Exchange:
                 self._layout.setdefault(tuple(name), tuple(shape))
 
     def _ring(self, tensor: torch.Tensor, how: Any = dist.ReduceOp.SUM) -> None:
-        options = dist.AllreduceOptions()
+        options = _options(dist.AllreduceOptions())
         options.reduceOp = how
         _wait(self._group.allreduce([tensor], options), WAITING)
 
     def _tell(self, tensor: torch.Tensor, root: int) -> None:
-        options = dist.BroadcastOptions()
+        options = _options(dist.BroadcastOptions())
         options.rootRank, options.rootTensor = root, 0
         _wait(self._group.broadcast([tensor], options), WAITING)
+
+
+def _options(options: Any) -> Any:
+    options.timeout = datetime.timedelta(days=1)  # the group's own would end what a busy rank has not come to yet
+    return options
 
 
 def _wait(work: Any, seconds: float) -> None:

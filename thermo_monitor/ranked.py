@@ -50,7 +50,10 @@ class Ranked(Assembly):
                     self._reader.read(arrival)
                 self._decided(pool)
             pool.begin(step, slow)
-        return "ranks" not in self.guard.disabled
+        if "ranks" in self.guard.disabled:
+            pool.close()  # so that the others need not wait to learn it
+            return False
+        return True
 
     def _decided(self, pool: Pool) -> None:
         stretch, told = pool.decided()

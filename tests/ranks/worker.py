@@ -253,6 +253,38 @@ def a_monitor_on_one_rank_only():
 
 
 @check
+def one_rank_is_busy_for_longer_than_the_group_would_wait():
+    exchange.MEETING, before = 1.0, exchange.MEETING
+    try:
+        sink = MemorySink()
+        with Monitor(model_of("plain")[0], None, every=1, preset=[LossProbe()], sinks=[sink], strict=True) as monitor:
+            for step in range(4):
+                if step == 2 and dist.get_rank() == 0:
+                    time.sleep(2.5)
+                with monitor.step(step):
+                    monitor.loss(1.0 + dist.get_rank())
+        return sink.series("loss/train")[1].tolist()
+    finally:
+        exchange.MEETING = before
+
+
+@check
+def one_rank_gives_up():
+    """A failure of the exchange itself, planted on one rank: the other must not wait for it."""
+    found, start = {}, time.monotonic()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with Monitor(model_of("plain")[0], None, every=1, preset=[LossProbe()], sinks=[]) as monitor:
+            if dist.get_rank() == 1:
+                monitor._pool._batch = lambda *_: 1 / 0
+            for step in range(6):
+                with monitor.step(step):
+                    monitor.loss(1.0)
+        found["off"] = list(monitor.guard.disabled)
+    return found | {"took": time.monotonic() - start}
+
+
+@check
 def checkpoints_are_resumed():
     model, called = model_of("ddp")
     optimizer = adamw(model.parameters())
