@@ -247,9 +247,9 @@ def errors(values: dict[str, np.ndarray], draws: int = 2000) -> list[tuple[str, 
         return float(np.sqrt(np.mean((np.array(turns) / truth - 1) ** 2)))
 
     out = [("query rows, evenly spaced", "64 of 256", abs(float(values["64 rows"].mean() / truth) - 1))]
-    out += [("ranks of one sequence", f"{n} of {sequences}", error(0, n)) for n in (16, 8, 2, 1)]
+    out += [("ranks of one sequence", f"{n} of {sequences}", error(0, n)) for n in (16, 8, 2, 1) if n < sequences]
     out += [("layers in rotation", f"{n} of {layers}", rotation(n)) for n in (4, 2, 1)]
-    out += [("heads, at random", f"{n} of {heads}", error(2, n)) for n in (4, 2, 1)]
+    out += [("heads, at random", f"{n} of {heads}", error(2, n)) for n in (4, 2, 1) if n < heads]
     return out
 
 
