@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from thermo_monitor.physics.precision import accumulator
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, number
@@ -157,18 +157,22 @@ class UpdateProbe:
 
     def listen(self, run: Surroundings) -> Listener:
         """Attach to a run."""
-        return _UpdateListener(list(run.model.parameters()), self.elements, run.ranks)
+        return _UpdateListener(run, self.elements)
 
 
 class _UpdateListener(Listener):
     reads = "shards"
 
-    def __init__(self, parameters: list[nn.Parameter], elements: int, ranks: int) -> None:
-        self._parameters = parameters
-        self._ranks = ranks
+    def __init__(self, run: Surroundings, elements: int) -> None:
+        self._parameters = list(run.model.parameters())
+        self._ranks, self._sharded = run.ranks, run.sharded
         self._elements = elements
         self._before: list[tuple[Tensor, Tensor]] = []
         self._sums: Tensor | None = None
+
+    def _size(self, parameter: Tensor) -> int:
+        """Elements that this rank has; asking an ordinary tensor costs less than looking where it lies."""
+        return local(parameter).numel() if self._sharded else parameter.numel()
 
     def _kept(self, parameter: Tensor) -> Tensor:
         flat = local(parameter).reshape(-1)
@@ -177,7 +181,7 @@ class _UpdateListener(Listener):
     def before_step(self) -> None:
         """Keep the parameters, from before the first optimizer where there are several."""
         if not self._before:
-            trained = [p for p in self._parameters if p.requires_grad and local(p).numel()]
+            trained = [p for p in self._parameters if p.requires_grad and self._size(p)]
             self._before = [(p, self._kept(p).clone()) for p in trained]
 
     def after_step(self) -> None:
@@ -188,21 +192,24 @@ class _UpdateListener(Listener):
         with torch.no_grad():
             sums = []
             for count, kept in self._by_share().items():
-                sums += [(count * s).to(device, non_blocking=True) for s in self._change(kept)]
+                change = [s.to(device, non_blocking=True) for s in self._change(kept)]
+                sums += change if count == 1 else [count * s for s in change]
             self._sums = torch.stack(sums).sum(0)
         self._before = []
 
     def _by_share(self) -> dict[float, list[tuple[Tensor, Tensor]]]:
         """What was kept, by what it counts in a sum over ranks."""
+        if self._ranks == 1:
+            return {1.0: self._before}
         found: dict[float, list[tuple[Tensor, Tensor]]] = {}
         for parameter, before in self._before:
             found.setdefault(share(parameter, self._ranks), []).append((parameter, before))
         return found
 
     def _change(self, kept: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
-        whole = [(p, before) for p, before in kept if before.numel() == local(p).numel()]
+        whole = [(p, before) for p, before in kept if before.numel() == self._size(p)]
         sums = [
-            _sampled_change(local(p), self._kept(p) - before) for p, before in kept if before.numel() < local(p).numel()
+            _sampled_change(local(p), self._kept(p) - before) for p, before in kept if before.numel() < self._size(p)
         ]
         if whole:  # one call for all of them: there are many, and most are small
             changes = torch._foreach_sub([self._kept(p) for p, _ in whole], [before for _, before in whole])
