@@ -5,6 +5,7 @@ import math
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tests.ranks import runs
 if not torch.distributed.is_available():
     pytest.skip("torch was built without torch.distributed", allow_module_level=True)
 
+ROOT = Path(__file__).parent.parent
 SINGLE = {}
 REFUSED = {"sharded", "several_ranks"}
 # What needs whole parameters on every rank is absent where they are spread.
@@ -31,7 +33,10 @@ def two(tmp_path_factory):
     logs = [open(folder / f"{rank}.log", "w") for rank in range(2)]  # noqa: SIM115
     workers = [
         subprocess.Popen(
-            [sys.executable, "-m", "tests.ranks.worker", str(rank), str(port), str(folder)], stdout=log, stderr=log
+            [sys.executable, "-m", "tests.ranks.worker", str(rank), str(port), str(folder)],
+            stdout=log,
+            stderr=log,
+            cwd=ROOT,
         )
         for rank, log in enumerate(logs)
     ]

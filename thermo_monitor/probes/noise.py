@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from thermo_monitor.physics.noise_scale import SmoothedNoise, noise_parts
+from thermo_monitor.physics.precision import squared_norms
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities, number
 from thermo_monitor.probes.batch import BatchSize
 from thermo_monitor.probes.norms import dense
@@ -85,7 +86,7 @@ class _NoiseScaleListener(Listener):
     def _arrived(self, index: int, gradient: Tensor) -> None:
         if gradient.layout is not torch.strided:
             gradient = gradient.coalesce().values()
-        self._norms[index].append(torch.linalg.vector_norm(gradient, dtype=_wide(gradient)))
+        self._norms[index] += squared_norms([gradient])
         if index == self._smallest:
             self._witness = gradient.clone() if self._witness is None else self._witness + gradient
 
@@ -101,9 +102,15 @@ class _NoiseScaleListener(Listener):
             return
         with torch.no_grad():
             values = [dense(g) for _, g in pairs if g is not None]
+<<<<<<< HEAD
             whole = torch.stack([torch.linalg.vector_norm(g, dtype=_wide(g)).square() for g in values]).sum()
             parts = torch.stack([torch.stack(norms).square().sum() for norms, _ in pairs]).sum()
             squared = product = torch.ones((), device=whole.device)
+=======
+            whole = torch.stack(squared_norms(values)).sum()
+            parts = torch.stack([torch.stack(norms).sum() for norms, _ in pairs]).sum()
+            unscale = torch.ones((), device=whole.device)
+>>>>>>> main
             small = self._parameters[self._smallest].grad
             if self._witness is not None and small is not None:
                 g = small.detach().to_dense().float() if small.is_sparse else small.float()
@@ -189,10 +196,6 @@ class _Arrival:
 
     def __reduce__(self) -> tuple[Callable[..., _Arrival], tuple[None, int]]:
         return _Arrival, (None, self._index)
-
-
-def _wide(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def _remove(handles: Sequence[RemovableHandle]) -> None:
