@@ -2,46 +2,27 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-import weakref
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
-=======
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
->>>>>>> main
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-<<<<<<< HEAD
-from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities
-from thermo_monitor.probes.batch import BatchSize
-=======
 from thermo_monitor.physics.precision import squared_norms
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities, number
-from thermo_monitor.probes.batch import BatchSize, ranks
->>>>>>> main
+from thermo_monitor.probes.batch import BatchSize
 from thermo_monitor.probes.descent import descent_of
 from thermo_monitor.probes.example_readings import (
     POSSIBLE,
     RATIO,
-<<<<<<< HEAD
-    ExampleReadings,
-    Heard,
-    HeardStep,
-    StepSums,
-    compared,
-=======
     TRACE,
     ExampleReadings,
     Gradient,
     Heard,
     HeardStep,
->>>>>>> main
+    StepSums,
 )
 from thermo_monitor.probes.fisher_proxy import FisherProxyProbe
 from thermo_monitor.probes.layers import layer_of
@@ -135,23 +116,18 @@ class _ExampleGradientListener(Listener):
             grads = {key: p.grad for key, p in self._parameters.items() if p.requires_grad and p.grad is not None}
             values = {key: dense(g) for key, g in grads.items()}
             if values:
-<<<<<<< HEAD
-                wide = torch.float64 if any(v.dtype == torch.float64 for v in values.values()) else torch.float32
-                norms = torch._foreach_norm(list(values.values()), 2.0, wide)
-                self._squares = tuple(values), torch.stack([n.to(norms[0].device) for n in norms]).square()
-            if self._known is not None and self._witness in values:
-                g = values[self._witness].float()
-                self._unscaled = torch.stack([(g * g).sum(), (g * self._known).sum()])
-        self._known = None
-=======
                 squares = squared_norms(list(values.values()))
                 self._squares = tuple(values), torch.stack([s.to(squares[0].device) for s in squares])
-            factor, full = self._passes.whole.compare()
-            if factor is not None:
+            whole = self._passes.whole
+            factor, full = whole.compare()
+            if (
+                self._run.ranks > 1
+            ):  # gradients are averaged over ranks, and what is heard is not: sums say how they stand
+                self._unscaled = whole.products
+            else:
                 self._unscaled = factor
-            if self._passes.checking and ranks() == 1:  # between processes gradients are averaged, what is heard is not
-                self._full.update(full)
->>>>>>> main
+                if self._passes.checking:
+                    self._full.update(full)
 
     def after_step(self) -> None:
         """The moments of the optimizer have taken this step in."""
@@ -192,11 +168,7 @@ class _ExampleGradientListener(Listener):
         stepped = tuple(dict.fromkeys(descent[key] for key in covered if key in descent))
         _, labels = self._batch.collect()
         label = HeardStep(
-<<<<<<< HEAD
-            tuple(heard), squares, self._unscaled is not None, self._losses, why, count, stepped, len(labels),
-=======
-            tuple(heard), gradients, self._unscaled is not None, self._losses, why, ranks(), stepped, len(labels),
->>>>>>> main
+            tuple(heard), gradients, self._unscaled is not None, self._losses, why, stepped, len(labels),
             self._run.optimizer is not None,
         )  # fmt: skip
         self._squares, self._unscaled, self._losses = None, None, 0
@@ -246,7 +218,6 @@ class _ExampleGradientListener(Listener):
         self._passes.close()
 
 
-<<<<<<< HEAD
 class _Together(NamedTuple):
     """What the ranks have summed, and what each of them knows."""
 
@@ -254,35 +225,6 @@ class _Together(NamedTuple):
     sums: StepSums
 
 
-class _Arrival:
-    """A hook on a tensor of the user's graph, which must not keep the listener alive and never changes a gradient."""
-
-    def __init__(
-        self, listener: _ExampleGradientListener, report: Callable[[_ExampleGradientListener, Tensor], None]
-    ) -> None:
-        self._listener = weakref.ref(listener)
-        self._report = report
-
-    def __call__(self, gradient: Tensor) -> None:
-        listener = self._listener()
-        if listener is not None:
-            listener.hear_back(lambda: self._report(listener, gradient))
-
-
-def _witness(modules: Sequence[nn.Module]) -> int | None:
-    """A small parameter whose whole gradient costs one sum: a bias, or else a gain."""
-    for name in ("bias", "weight"):
-        for module in modules:
-            parameter = module._parameters.get(name)
-            if parameter is not None and parameter.requires_grad and parameter.dim() == 1:
-                return id(parameter)
-    return None
-
-
-def _remove(handles: Sequence[RemovableHandle]) -> None:
-    for handle in handles:
-        handle.remove()
-=======
 def _compared(reading: Reading, proxy: Reading, readings: Sequence[Reading]) -> Reading:
     """The spot check: the proxy over the exact value of the same step, in place of the reading that waits for it."""
     if reading.quantity != RATIO:
@@ -295,4 +237,3 @@ def _compared(reading: Reading, proxy: Reading, readings: Sequence[Reading]) -> 
     ratio = proxy.value / exact.value
     error = None if exact.error is None else abs(ratio) * exact.error / exact.value
     return number(reading.step, RATIO, ratio, reason=proxy.reason or "degenerate", error=error)
->>>>>>> main

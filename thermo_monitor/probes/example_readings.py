@@ -57,11 +57,6 @@ class HeardStep(NamedTuple):
         unscaled: whether the factor that loss scaling left was measured.
         losses: micro-batches that were told.
         why: reason code of what makes the step unusable; empty if nothing does.
-<<<<<<< HEAD
-        parameters: number of covered parameters.
-=======
-        ranks: number of data-parallel processes.
->>>>>>> main
         descent: settings of the optimizer, one for each way in which parameters are stepped.
         labels: how many tensors of labels come last.
         optimizer: whether there is one.
@@ -72,11 +67,6 @@ class HeardStep(NamedTuple):
     unscaled: bool
     losses: int
     why: str
-<<<<<<< HEAD
-    parameters: int
-=======
-    ranks: int
->>>>>>> main
     descent: tuple[Descent, ...]
     labels: int
     optimizer: bool
@@ -96,6 +86,7 @@ class StepSums:
         covered: squared norm of the whole gradient of covered parameters.
         whole: the same of all parameters.
         weight: of the mean gradient of the examples in that of the step.
+        size: number of covered parameters.
     """
 
     why: str
@@ -107,6 +98,7 @@ class StepSums:
     covered: float = math.nan
     whole: float = math.nan
     weight: float = math.nan
+    size: int = 0
 
 
 @dataclass(slots=True)
@@ -148,13 +140,19 @@ class ExampleReadings:
         sums = StepSums(_unusable(label), Batch(examples, tuple(arrays[len(arrays) - label.labels :])))
         if sums.why:
             return sums
-        parts, squares = self._parts(label, iter(arrays), unscale)
+        parts, squares, full = self._parts(label, iter(arrays), unscale)
+        there = [g for g, whole in zip(label.gradients, full, strict=True) if g.there and whole]
+        if not there:  # each is used where it is not heard
+            sums.why = "incomplete_gradient"
+            return sums
+        layers = {g.layer for g in there}
+        sums.size = sum(g.size for g in there)
         sums.count = sum(part.batch for part in parts)
-        sums.traces = _traces(parts)
+        sums.traces = {layer: trace for layer, trace in _traces(parts).items() if layer in layers}
         sums.spreads = [_spread(part) for part in parts]
         sums.error = _squared_error(sums.spreads)
         sums.whole = sum(squares)
-        sums.covered = sum(s for s, (_, there) in zip(squares, label.squares, strict=True) if there)
+        sums.covered = sum(s for s, g, ok in zip(squares, label.gradients, full, strict=True) if g.there and ok)
         sums.weight = sum(part.weight for part in parts)
         return sums
 
@@ -189,14 +187,14 @@ class ExampleReadings:
         error = _squared_error([v for k, v in sums.items() if k.startswith("pass ")])
         traces = {k.removeprefix("layer "): more * float(v) for k, v in sums.items() if k.startswith("layer ")}
         return StepSums(
-            "", batch, count, traces, [], more**2 * error, covered / ranks, whole / ranks, heard * weight / ranks
-        )
+            "", batch, count, traces, [], more**2 * error, covered / ranks, whole / ranks, heard * weight / ranks,
+            sum(g.size for g in label.gradients if g.there),
+        )  # fmt: skip
 
     def from_sums(self, step: int, label: HeardStep, sums: StepSums) -> Measured:
         """Readings of one step."""
         seen, batch = sums.batch, sums.batch.examples
         repeated, self._before = seen.same_as(self._before), seen
-<<<<<<< HEAD
         if sums.why:
             return Measured([number(step, key, math.nan, reason=sums.why) for key in self._quantities])
         traces = {layer: value / sums.count for layer, value in sums.traces.items()}
@@ -205,27 +203,11 @@ class ExampleReadings:
         whole, covered = sums.whole, sums.covered
         gradient = covered / sums.weight**2 if sums.weight else math.nan
         noise = noise_parts(total, gradient, small_batch=1, big_batch=batch)
-=======
-        why = _unusable(label)
-        if why:
-            return Measured([number(step, key, math.nan, reason=why) for key in self._quantities])
-        parts, squares, full = self._parts(label, iter(arrays))
-        there = [g for g, whole in zip(label.gradients, full, strict=True) if g.there and whole]
-        if not there:  # each is used where it is not heard
-            return Measured([number(step, key, math.nan, reason="incomplete_gradient") for key in self._quantities])
-        covered_layers = {g.layer for g in there}
-        traces = {layer: trace for layer, trace in _traces(parts).items() if layer in covered_layers}
-        total = sum(traces.values())
-        error = _error(parts)
-        whole = sum(squares)
-        covered = sum(s for s, g, ok in zip(squares, label.gradients, full, strict=True) if g.there and ok)
-        noise = _noise(parts, covered, total, batch)
->>>>>>> main
         finite = math.isfinite(total)
         if finite:
             self._smoothed.add(noise)
         smoothed = self._smoothed.parts
-        heat, heat_scale, cold = self._heat(label, sum(g.size for g in there), batch, repeated)
+        heat, heat_scale, cold = self._heat(label, sums.size, batch, repeated)
         reasons = {
             HEAT: cold or noise.reason,
             HEAT_SCALE: cold or "unknown_dataset",
@@ -256,32 +238,20 @@ class ExampleReadings:
             measured.maps += [Map(TRACE, column, self._layers), Map(SHARE, column / total, self._layers)]
         return measured
 
-<<<<<<< HEAD
     def _parts(
         self, label: HeardStep, arrays: Iterator[Array], known: float | None
-    ) -> tuple[list[_Examples], list[float]]:
-=======
-    def _parts(self, label: HeardStep, arrays: Iterator[Array]) -> tuple[list[_Examples], list[float], list[bool]]:
->>>>>>> main
+    ) -> tuple[list[_Examples], list[float], list[bool]]:
         raw = []
         for heard in label.passes:
             norms = next(arrays)
             scale = float(next(arrays)) if heard.scaled else math.nan
             rows = float(next(arrays)) if heard.rows is None else float(heard.rows)
             raw.append((heard, norms, scale, rows))
-<<<<<<< HEAD
-        squares = [float(s) for s in next(arrays)] if label.squares else []
-        unscale = 1.0 if known is None else known  # 1 / factor of loss scaling
-        if label.unscaled and known is None:
-            squared, product = next(arrays)
-            unscale = _positive(squared / product if product else 1.0)
-=======
         squares = [float(s) for s in next(arrays)] if label.gradients else []
         full = [bool(f) for f in next(arrays)] if label.gradients else []
-        unscale = float(next(arrays)) if label.unscaled else 1.0  # 1 / factor of loss scaling
-        if not (math.isfinite(unscale) and unscale > 0):
-            unscale = 1.0
->>>>>>> main
+        unscale = 1.0 if known is None else known  # 1 / factor of loss scaling
+        if label.unscaled and known is None:
+            unscale = _positive(float(next(arrays)))
         parts = []
         for heard, norms, scale, rows in raw:
             if not heard.scaled:  # a loss that was not heard is taken for the mean over the step

@@ -102,15 +102,9 @@ class _NoiseScaleListener(Listener):
             return
         with torch.no_grad():
             values = [dense(g) for _, g in pairs if g is not None]
-<<<<<<< HEAD
-            whole = torch.stack([torch.linalg.vector_norm(g, dtype=_wide(g)).square() for g in values]).sum()
-            parts = torch.stack([torch.stack(norms).square().sum() for norms, _ in pairs]).sum()
-            squared = product = torch.ones((), device=whole.device)
-=======
             whole = torch.stack(squared_norms(values)).sum()
             parts = torch.stack([torch.stack(norms).sum() for norms, _ in pairs]).sum()
-            unscale = torch.ones((), device=whole.device)
->>>>>>> main
+            squared = product = torch.ones((), device=whole.device)
             small = self._parameters[self._smallest].grad
             if self._witness is not None and small is not None:
                 g = small.detach().to_dense().float() if small.is_sparse else small.float()

@@ -37,6 +37,7 @@ class Whole:
         self._heard: dict[int, Tensor] = {}
         self._kinds: dict[int, str] = {}
         self._rounded: set[int] = set()
+        self.products: Tensor | None = None  # of the last comparison: gradient by gradient, and by what was heard
 
     def hear(self, key: int, use: Use, batch: int) -> None:
         """One use of a parameter, with all examples of a micro-batch."""
@@ -95,11 +96,13 @@ class Whole:
                     )
                 )
         self._heard = {}
+        self.products = None
         if not rows:
             return None, {}
         device = rows[0].device
         table = torch.stack([row.to(device, non_blocking=True) for row in rows]).to(accumulator(device))
         seen2, both, heard2, allowed = table.unbind(1)
+        self.products = torch.stack([seen2.sum(), both.sum()])
         factor = torch.nanmedian(both / heard2)
         missing = seen2 - 2 * factor * both + factor * factor * heard2
         # Written so that what is not finite passes: that has a reason of its own.
