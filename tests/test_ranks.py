@@ -40,12 +40,12 @@ def two(tmp_path_factory):
         )
         for rank, log in enumerate(logs)
     ]
-    for name in runs.RUNS:  # meanwhile, on one
-        SINGLE[name] = json.loads(json.dumps(runs.run("plain", name)))
-    for name, trainer in runs.TRAINERS.items():
-        (folder / "one" / name).mkdir(parents=True)
-        SINGLE[name] = json.loads(json.dumps(trainer(folder / "one" / name, 1)))
     try:
+        for name in runs.RUNS:  # meanwhile, on one
+            SINGLE[name] = json.loads(json.dumps(runs.run("plain", name)))
+        for name, trainer in runs.TRAINERS.items():
+            (folder / "one" / name).mkdir(parents=True)
+            SINGLE[name] = json.loads(json.dumps(trainer(folder / "one" / name, 1)))
         for worker in workers:
             worker.wait(240)
     finally:
