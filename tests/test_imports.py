@@ -22,7 +22,7 @@ TABLE = {
     "schedule": set(),
     "streaming": TORCH_FREE,
     "detect": TORCH_FREE | LIGHT | {"ruptures", "streaming"},  # minimum effects are in the registry of quantities
-    "physics": {"torch"},
+    "physics": {"numpy", "torch"},
     "kernels": {"torch", "triton", "physics"},
     "guard": set(),  # what all rooms use when something fails
     "meter": {"records"},
@@ -32,19 +32,28 @@ TABLE = {
     "sinks": LIGHT | {"numpy", "guard", "apprise", "matplotlib", "rich", "tensorboard", "tensorboardX"},
     "scaling": {"torch"},
     "budget": set(),
+    "cadence": {"budget", "meter", "schedule"},
+    "parts": {"torch", "guard", "probes"},
+    "exchange": {"numpy", "torch"},
+    "decisions": {"numpy", "budget", "records"},
+    "pooling": {"numpy", "budget", "decisions", "exchange", "guard", "probes", "transport"},
+    "notices": {"torch", "detect", "settings"},
     "options": {"torch", "detect", "records", "sinks"},
     "delivery": {"guard", "records", "sinks"},
     "reader": {"delivery", "detect", "guard", "meter", "probes", "records", "sinks", "transport"},
-    "monitor": {
-        "torch", "budget", "delivery", "detect", "guard", "meter", "options", "presets", "probes", "reader", "records",
-        "scaling", "schedule", "settings", "sinks", "transport",
+    "assembly": {
+        "torch", "cadence", "decisions", "delivery", "detect", "exchange", "guard", "meter", "notices", "options",
+        "parts", "pooling", "presets", "probes", "reader", "records", "schedule", "settings", "sinks", "transport",
     },
+    "ranked": {"assembly", "decisions", "exchange", "pooling", "records"},
+    "step": set(),
+    "monitor": {"torch", "detect", "ranked", "scaling", "step", "transport"},
     "presets": {"probes", "streaming", "detect", "schedule"},
     "callback": {"budget", "detect", "options", "presets", "probes", "records", "schedule"},
     # Either name of the framework, by importlib; one of them by name for type checkers.
     "lightning": {
-        "lightning (the framework)", "torch", "callback", "detect", "guard", "monitor", "options", "probes",
-        "records", "schedule", "sinks",
+        "lightning (the framework)", "torch", "callback", "decisions", "detect", "guard", "monitor", "options",
+        "probes", "records", "schedule", "sinks",
     },
     "huggingface": {
         "transformers", "torch", "callback", "detect", "guard", "monitor", "options", "probes", "records",

@@ -101,7 +101,6 @@ class ThermoMonitor(TrainerCallback, ExportableState):
         self._alerts = tuple(alerts) if alert_sinks(alerts) else ()  # an address that is none raises here
         self._save_on = check_save_on(save_checkpoint_on)
         self._on_event = on_event
-        self._save = False  # an event asks for a checkpoint
         self._rank_zero = True
         self._at = 0  # the trainer's global step
         self._passes = _Passes()
@@ -117,7 +116,7 @@ class ThermoMonitor(TrainerCallback, ExportableState):
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """The parameters are final: attach. What an earlier training left behind, after an error say, goes first."""
         self._close()
-        self.monitor, self._save = None, False
+        self.monitor = None
         self._rank_zero, self._at = bool(state.is_world_process_zero), state.global_step
         # A checkpoint from before the monitor was added has no place for it, and the trainer would stumble over that.
         state.stateful_callbacks.setdefault(type(self).__name__, self.state())
@@ -188,8 +187,7 @@ class ThermoMonitor(TrainerCallback, ExportableState):
         if self.monitor is None:
             return None
         self.monitor.end()
-        if self._save:
-            self._save = False
+        if self.monitor.announced():  # on every rank after the same step, since all take part in a checkpoint
             control.should_save = True
             return control
         return None
@@ -218,11 +216,11 @@ class ThermoMonitor(TrainerCallback, ExportableState):
             self.monitor.close()
 
     def _event(self, event: Event) -> None:
-        if not self._rank_zero:
+        if not self._rank_zero or self.monitor is None:
             return
         if "part_of" not in event.details and (event.kind in self._save_on or event.phase in self._save_on):
-            self._save = True
-        if self._on_event is not None and self.monitor is not None:
+            self.monitor.announce(event)
+        if self._on_event is not None:
             # A part of its own: when it fails, checkpoints are saved all the same.
             self.monitor.guard.run("on_event of the user", self._on_event, event)
 

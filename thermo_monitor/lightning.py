@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from thermo_monitor.callback import monitor_options
+from thermo_monitor.decisions import Told
 from thermo_monitor.detect.held_out import is_held_out
 from thermo_monitor.detect.online import OnlineDetector
 from thermo_monitor.guard import tell
@@ -120,7 +121,6 @@ class ThermoMonitor(_Base):
         self._sinks = sinks if sinks is None or callable(sinks) else check_sinks(sinks)
         self._save_on = check_save_on(save_checkpoint_on)
         self._on_event = on_event
-        self._to_save: list[Event] = []
         self._folder = Path()
         self._restored: Mapping[str, Any] | None = None
         self._fitted: tuple[int, int] | None = None  # identities of trainer and module of the last fit
@@ -151,7 +151,7 @@ class ThermoMonitor(_Base):
         state = self._continued(trainer, pl_module)
         self._step = int(trainer.global_step if state is None else state.get("step", trainer.global_step))
         self._rank_zero = bool(trainer.is_global_zero)
-        self._shown, self._to_save, self.monitor = 0, [], None
+        self._shown, self.monitor = 0, None
         try:
             sinks = self._destinations(trainer)
             optimizers: list[Optimizer] = list(trainer.optimizers)
@@ -221,13 +221,11 @@ class ThermoMonitor(_Base):
         self._step += 1
         if not monitor.measuring:
             return
-        slow = monitor.measuring_all
         monitor.end()
         if self._shown == 0:
             monitor.flush()  # once: a metric that is monitored shall be there from the first step
         self._show(trainer)
-        if self._save_on and (slow or trainer.world_size == 1):
-            self._save(trainer)
+        self._save(trainer, monitor.announced())
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Nothing between two epochs is listened to, also when the last batch of this one was skipped."""
@@ -252,10 +250,14 @@ class ThermoMonitor(_Base):
         self._close()
         self._show(trainer)
         if self._save_on and self.monitor is not None:
-            self._save(trainer)
+            last = self.monitor.announced() + self.monitor.unsaid()
+            # The run is over for all ranks: what rank zero has found since their last exchange is told by the trainer.
+            self._save(trainer, trainer.strategy.broadcast(last) if trainer.world_size > 1 else last)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """The training broke: nothing of ours stays behind. Lightning calls no teardown then."""
+        if self.monitor is not None:
+            self.monitor.abandon()  # other ranks are not waited for
         self._close()
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -269,23 +271,25 @@ class ThermoMonitor(_Base):
 
     # ---------------------------------------------------------------------------------------------- what users see
     def _event(self, event: Event) -> None:
-        if not self._rank_zero:
+        if not self._rank_zero or self.monitor is None:
             return
         if "part_of" not in event.details and (event.kind in self._save_on or event.phase in self._save_on):
-            self._to_save.append(event)
-        if self._on_event is not None and self.monitor is not None:
+            self.monitor.announce(event)
+        if self._on_event is not None:
             # A part of its own: when it fails, checkpoints are saved all the same.
             self.monitor.guard.run("on_event of the user", self._on_event, event)
 
-    def _save(self, trainer: Any) -> None:
-        """Every rank takes part in a checkpoint, so all do what rank zero has found."""
-        names = [f"step={e.step}-{e.kind}-{e.phase}.ckpt" for e in self._to_save]
-        self._to_save = []
-        if trainer.world_size > 1:
-            names = trainer.strategy.broadcast(names)
-        for name in names:
-            assert self.monitor is not None
-            self.monitor.guard.run("save_checkpoint_on", trainer.save_checkpoint, self._folder / name)
+    def _save(self, trainer: Any, found: Sequence[Told]) -> None:
+        """Every rank takes part in a checkpoint: all do what rank zero has found, after the same step."""
+        monitor, part = self.monitor, "save_checkpoint_on"
+        for event in found:
+            assert monitor is not None
+            if trainer.world_size == 1 and part in monitor.guard.disabled:
+                return  # several ranks go on trying: one that has failed must not leave the others waiting
+            try:
+                trainer.save_checkpoint(self._folder / f"step={event.step}-{event.kind}-{event.phase}.ckpt")
+            except Exception as error:
+                monitor.guard.failed(part, error)
 
     def _show(self, trainer: Any) -> None:
         """A few numbers for ModelCheckpoint, EarlyStopping and the progress bar, when there are new ones."""
