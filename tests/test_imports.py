@@ -32,13 +32,17 @@ TABLE = {
     "sinks": LIGHT | {"numpy", "guard", "apprise", "matplotlib", "rich", "tensorboard", "tensorboardX"},
     "scaling": {"torch"},
     "budget": set(),
+    "cadence": {"budget", "meter", "schedule"},
+    "parts": {"torch", "guard", "probes"},
+    "notices": {"torch", "detect", "settings"},
     "options": {"torch", "detect", "records", "sinks"},
     "delivery": {"guard", "records", "sinks"},
     "reader": {"delivery", "detect", "guard", "meter", "probes", "records", "sinks", "transport"},
-    "monitor": {
-        "torch", "budget", "delivery", "detect", "guard", "meter", "options", "presets", "probes", "reader", "records",
-        "scaling", "schedule", "settings", "sinks", "transport",
+    "assembly": {
+        "torch", "cadence", "delivery", "detect", "guard", "meter", "notices", "options", "parts", "presets", "probes",
+        "reader", "records", "schedule", "settings", "sinks", "transport",
     },
+    "monitor": {"torch", "assembly", "detect", "scaling", "transport"},
     "presets": {"probes", "streaming", "detect", "schedule"},
     "callback": {"budget", "detect", "options", "presets", "probes", "records", "schedule"},
     # Either name of the framework, by importlib; one of them by name for type checkers.

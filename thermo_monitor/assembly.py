@@ -1,0 +1,133 @@
+"""What a monitor is made of: put together from the user's options, described, saved, and taken apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from thermo_monitor import presets
+from thermo_monitor.cadence import Cadence
+from thermo_monitor.delivery import Delivery
+from thermo_monitor.detect.online import OnlineDetector
+from thermo_monitor.detect.run import RunDetector
+from thermo_monitor.guard import Guard
+from thermo_monitor.meter import Meter
+from thermo_monitor.notices import Notices
+from thermo_monitor.options import check_options, check_run, check_sinks
+from thermo_monitor.parts import Parts
+from thermo_monitor.probes.base import Probe, Surroundings
+from thermo_monitor.probes.ear import Ear
+from thermo_monitor.probes.held_out import HeldOut
+from thermo_monitor.reader import Reader
+from thermo_monitor.records import Event
+from thermo_monitor.schedule import Schedule
+from thermo_monitor.settings import unwrapped
+from thermo_monitor.sinks.base import Sink
+from thermo_monitor.sinks.channels import Target
+from thermo_monitor.sinks.defaults import alert_sinks, default_sinks
+from thermo_monitor.transport import Transport
+
+
+class Assembly:
+    """The parts of a monitor; see :class:`~thermo_monitor.monitor.Monitor` for the options."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer | None = None,
+        *,
+        log_dir: str | Path | None = None,
+        every: int | Schedule = 10,
+        fast_every: int | Schedule = 1,
+        budget: float | None = None,
+        preset: str | Sequence[Probe] = "default",
+        detector: OnlineDetector | None = None,
+        sinks: Sequence[Sink] | None = None,
+        on_event: Callable[[Event], None] | None = None,
+        alerts: Sequence[Target] = (),
+        layers: Sequence[int] = (),
+        seed: int = 0,
+        strict: bool = False,
+    ) -> None:
+        self._meter = Meter()
+        self._cadence = Cadence(every, fast_every, budget, self._meter)
+        probes = presets.resolve(preset)
+        given = None if sinks is None else check_sinks(sinks)
+        check_run(model, optimizer)
+        check_options(detector, on_event, layers, seed, strict)
+        self.guard = Guard(strict)
+        self._transport = Transport()
+        self._parts = Parts(self.guard)
+        self._optimizer = optimizer
+        self._notices = Notices(optimizer)
+        self._ear = Ear(model, self.guard)
+        self._ear.hub.meter = self._meter
+        try:  # a wrong option raises here, where nothing runs yet
+            self._parts.attach(probes, Surroundings(model, unwrapped(optimizer), self._ear.hub, seed))
+            self._ear.install()
+            # First the alerts, which may refuse an address: other sinks make files.
+            telling = alert_sinks(alerts, "" if log_dir is None else Path(log_dir).name)
+            self.sinks = [*(default_sinks(log_dir, layers) if given is None else given), *telling]
+        except BaseException:
+            self._take_apart()
+            raise
+        self._delivery = Delivery(self.sinks, on_event, self.guard)
+        listeners = {**self._parts.listeners, "validation": HeldOut()}
+        self._reader = Reader(listeners, detector, self._delivery, self.guard, self._meter, self._ear.explain)
+
+    @property
+    def events(self) -> list[Event]:
+        """Events of the run so far."""
+        return self._reader.events
+
+    @property
+    def latest(self) -> dict[str, float]:
+        """Newest value of each quantity of the whole model."""
+        return self._reader.latest
+
+    @property
+    def detector(self) -> RunDetector:
+        """What finds the events."""
+        return self._reader.detector
+
+    @property
+    def ticks(self) -> int:
+        """How many measured steps have been read."""
+        return self._reader.ticks
+
+    def flush(self) -> None:
+        """Read what is still under way, waiting for it: before a checkpoint, or to see the newest numbers."""
+        for arrival in self.guard.run("arrival", self._transport.drain) or []:
+            self._reader.read(arrival)
+
+    def describe(self) -> str:
+        """What is measured, how often, and how the model is heard."""
+        lines = self._parts.describe()
+        lines += [f"switched off: {part} ({why})" for part, why in self.guard.disabled.items()]
+        return "\n".join([*lines, *self._ear.describe()])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain Python, for a checkpoint: a resumed run continues the detectors where they were.
+
+        What is still on its way from the device is read first, or a resumed run would never see it.
+        """
+        self.flush()
+        return {"version": 1, **self._reader.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from a checkpoint, before the first step.
+
+        Raises:
+            ValueError: it is not what :meth:`state_dict` gave; nothing has changed then.
+        """
+        self._reader.load_state_dict(state)
+
+    def _take_apart(self) -> None:
+        try:
+            self._parts.close()
+        finally:
+            self._ear.close()
