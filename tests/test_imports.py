@@ -44,15 +44,17 @@ TABLE = {
     },
     "monitor": {"torch", "assembly", "detect", "scaling", "transport"},
     "presets": {"probes", "streaming", "detect", "schedule"},
-    "callback": {"budget", "detect", "options", "presets", "probes", "records", "schedule"},
+    "callback": {"budget", "detect", "guard", "options", "presets", "probes", "records", "schedule", "sinks"},
     # Either name of the framework, by importlib; one of them by name for type checkers.
+    "lightning_names": {"lightning (the framework)"},
+    "lightning_metrics": {"torch", "monitor"},
     "lightning": {
-        "lightning (the framework)", "torch", "callback", "detect", "guard", "monitor", "options", "probes",
-        "records", "schedule", "sinks",
+        "torch", "callback", "detect", "guard", "lightning_metrics", "lightning_names", "monitor", "probes", "records",
+        "schedule", "sinks",
     },
+    "passes": {"torch", "monitor", "probes", "scaling"},
     "huggingface": {
-        "transformers", "torch", "callback", "detect", "guard", "monitor", "options", "probes", "records",
-        "scaling", "schedule", "sinks",
+        "transformers", "callback", "detect", "guard", "monitor", "passes", "probes", "records", "schedule", "sinks",
     },
     "report": LIGHT | {"numpy", "matplotlib", "report_events", "detect"},
     "report_events": LIGHT | {"numpy", "matplotlib"},

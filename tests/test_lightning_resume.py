@@ -214,6 +214,6 @@ def test_all_ranks_save_what_the_first_has_found(tmp_path):
     own.monitor = type("M", (), {"guard": Guard(True)})()
     own._rank_zero = False
     own._event(Event("shift", 2, 1))
-    assert own._to_save == []
+    assert own._reactions.due == []
     own._save(ranks)
     assert ranks.saved == ("step=2-shift-unexplained.ckpt",)

@@ -7,23 +7,20 @@ Example:
 
 from __future__ import annotations
 
-import importlib
-import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from thermo_monitor.callback import monitor_options
+from thermo_monitor.callback import Reactions, checked_sinks, monitor_options, new_sinks
 from thermo_monitor.detect.held_out import is_held_out
 from thermo_monitor.detect.online import OnlineDetector
 from thermo_monitor.guard import tell
+from thermo_monitor.lightning_metrics import show
+from thermo_monitor.lightning_names import Base
 from thermo_monitor.monitor import Monitor
-from thermo_monitor.options import check_save_on, check_sinks
 from thermo_monitor.probes.base import Probe
 from thermo_monitor.records import Event
 from thermo_monitor.schedule import Schedule
@@ -31,35 +28,8 @@ from thermo_monitor.sinks.base import Sink
 from thermo_monitor.sinks.channels import Target
 from thermo_monitor.sinks.defaults import alert_sinks, logger_sinks
 
-_NAMES = ("lightning.pytorch", "pytorch_lightning")
-_METRICS = {"thermo/specific_heat_norm": "attn/specific_heat_norm", "thermo/entropy_fraction": "attn/entropy_fraction"}
 
-
-def _bases() -> tuple[type, ...]:
-    """``Callback`` of every Lightning that is loaded, so that the trainers of both accept the monitor.
-
-    What is installed says nothing, since one package requires the other; with neither loaded the first that can be is.
-    """
-    loaded = [name for name in _NAMES if sys.modules.get(name) is not None]
-    for name in () if loaded else _NAMES:
-        try:
-            importlib.import_module(name)
-        except ModuleNotFoundError:
-            continue
-        loaded = [name]
-        break
-    if not loaded:
-        raise ModuleNotFoundError("no Lightning is installed: pip install 'thermo-monitor[lightning]'")
-    return tuple(dict.fromkeys(sys.modules[name].Callback for name in loaded))
-
-
-if TYPE_CHECKING:  # to type checkers it is a callback of the one that they find
-    from lightning.pytorch import Callback as _Base
-else:
-    _Base = type("_Base", _bases(), {"__doc__": "Callback of the Lightning that is loaded, or of both."})
-
-
-class ThermoMonitor(_Base):
+class ThermoMonitor(Base):
     """Watches the training of a Lightning module.
 
     Args:
@@ -113,10 +83,8 @@ class ThermoMonitor(_Base):
             strict=strict,
         )
         self._alerts = tuple(alerts) if alert_sinks(alerts) else ()  # an address that is none raises here
-        self._sinks = sinks if sinks is None or callable(sinks) else check_sinks(sinks)
-        self._save_on = check_save_on(save_checkpoint_on)
-        self._on_event = on_event
-        self._to_save: list[Event] = []
+        self._sinks = checked_sinks(sinks)
+        self._reactions = Reactions(save_checkpoint_on, on_event)
         self._folder = Path()
         self._restored: Mapping[str, Any] | None = None
         self._fitted: tuple[int, int] | None = None  # identities of trainer and module of the last fit
@@ -147,7 +115,7 @@ class ThermoMonitor(_Base):
         state = self._continued(trainer, pl_module)
         self._step = int(trainer.global_step if state is None else state.get("step", trainer.global_step))
         self._rank_zero = bool(trainer.is_global_zero)
-        self._shown, self._to_save, self.monitor = 0, [], None
+        self._shown, self._reactions.due, self.monitor = 0, [], None
         try:
             sinks = self._destinations(trainer)
             optimizers: list[Optimizer] = list(trainer.optimizers)
@@ -171,7 +139,7 @@ class ThermoMonitor(_Base):
         elif not trainer.is_global_zero:
             return []
         else:
-            sinks = check_sinks(self._sinks()) if callable(self._sinks) else list(self._sinks)
+            sinks = new_sinks(self._sinks)
         if not trainer.is_global_zero or trainer.fast_dev_run:
             return sinks
         return [*sinks, *alert_sinks(self._alerts, str(getattr(trainer.logger, "name", None) or ""))]
@@ -222,7 +190,7 @@ class ThermoMonitor(_Base):
         if self._shown == 0:
             monitor.flush()  # once: a metric that is monitored shall be there from the first step
         self._show(trainer)
-        if self._save_on and (slow or trainer.world_size == 1):
+        if self._reactions.save_on and (slow or trainer.world_size == 1):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
@@ -247,7 +215,7 @@ class ThermoMonitor(_Base):
         """The training is over."""
         self._close()
         self._show(trainer)
-        if self._save_on and self.monitor is not None:
+        if self._reactions.save_on and self.monitor is not None:
             self._save(trainer)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
@@ -265,18 +233,12 @@ class ThermoMonitor(_Base):
 
     # ---------------------------------------------------------------------------------------------- what users see
     def _event(self, event: Event) -> None:
-        if not self._rank_zero:
-            return
-        if "part_of" not in event.details and (event.kind in self._save_on or event.phase in self._save_on):
-            self._to_save.append(event)
-        if self._on_event is not None and self.monitor is not None:
-            # A part of its own: when it fails, checkpoints are saved all the same.
-            self.monitor.guard.run("on_event of the user", self._on_event, event)
+        if self._rank_zero and self.monitor is not None:
+            self._reactions(event, self.monitor.guard)
 
     def _save(self, trainer: Any) -> None:
         """Every rank takes part in a checkpoint, so all do what rank zero has found."""
-        names = [f"step={e.step}-{e.kind}-{e.phase}.ckpt" for e in self._to_save]
-        self._to_save = []
+        names = [f"step={e.step}-{e.kind}-{e.phase}.ckpt" for e in self._reactions.taken()]
         if trainer.world_size > 1:
             names = trainer.strategy.broadcast(names)
         for name in names:
@@ -284,20 +246,10 @@ class ThermoMonitor(_Base):
             self.monitor.guard.run("save_checkpoint_on", trainer.save_checkpoint, self._folder / name)
 
     def _show(self, trainer: Any) -> None:
-        """A few numbers for ModelCheckpoint, EarlyStopping and the progress bar, when there are new ones."""
-        monitor = self.monitor
-        if monitor is None or monitor.ticks == self._shown:
-            return
-        self._shown = monitor.ticks
-        metrics = trainer.callback_metrics
-        for name, key in _METRICS.items():
-            value = monitor.latest.get(key, math.nan)
-            if math.isfinite(value):  # EarlyStopping would stop the training at a gap
-                metrics[name] = torch.tensor(value, device="cpu")
-        notable = [e for e in monitor.events if e.level != "info"]
-        metrics["thermo/transitions"] = torch.tensor(float(len(notable)), device="cpu")
-        if notable:
-            trainer.progress_bar_metrics["thermo"] = f"{notable[-1].phase}@{notable[-1].onset}"
+        """What is new, for those who look at the trainer."""
+        if self.monitor is not None and self.monitor.ticks != self._shown:
+            self._shown = self.monitor.ticks
+            show(trainer, self.monitor)
 
     # -------------------------------------------------------------------------------------------------- checkpoints
     def state_dict(self) -> dict[str, Any]:
