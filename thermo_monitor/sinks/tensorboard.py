@@ -81,7 +81,7 @@ class TensorBoardSink:
         self._layers = tuple(sorted({int(n) for n in layers}))
         self._namespace = namespace.strip("/")
         self._regime_tag = f"{self._namespace}/detect/regime"
-        self._layout = log_dir is not None if layout is None else layout
+        self._layout = self._laid_out = log_dir is not None if layout is None else layout
         self._max_frames = max_frames
         self._step = 0  # of the last tick
         self._last: dict[str, int] = {}  # by tag: step that was written last
@@ -101,6 +101,8 @@ class TensorBoardSink:
         self._step = max(self._step, tick.step)
         if not tick.full:  # a record costs a tenth of a millisecond, and TensorBoard shows a thousand points of a curve
             return
+        if self._writer.renew():  # the new file knows nothing of what was described before
+            self._layout, self._described = self._laid_out, set()
         values = self._scalars(tick) + [v for f in tick.frames for v in self._frame(f, tick.step)]
         if values:
             self._send(self._charts() + values + self._regime(tick.step), tick.step, tick.wall)
