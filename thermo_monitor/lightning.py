@@ -90,6 +90,7 @@ class ThermoMonitor(Base):
         self._fitted: tuple[int, int] | None = None  # identities of trainer and module of the last fit
         self._open = False  # an optimizer step has begun
         self._at = -1  # the global step that it began at
+        self._losses: list[Tensor] = []  # of the evaluations of this batch
         self._step = 0  # index of the optimizer step, which the global step is not where there are several optimizers
         self._rank_zero = True
         self._shown = 0  # measured steps that the trainer's metrics know
@@ -160,7 +161,13 @@ class ThermoMonitor(Base):
             self.monitor.micro_batch()
         else:
             self.monitor.begin(self._step)
+            self._losses = []
             self._open, self._at = True, trainer.global_step
+
+    def on_before_backward(self, trainer: Any, pl_module: Any, loss: Tensor) -> None:
+        """An optimizer that evaluates its closure several times hands out the last loss; the first is the step's."""
+        if self.monitor is not None and self.monitor.measuring:
+            self._losses.append(loss.detach())
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         """Gradients are complete, unscaled, and not clipped."""
@@ -175,6 +182,9 @@ class ThermoMonitor(Base):
         if monitor.measuring:
             monitor.pause()
             loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+            evaluations, self._losses = self._losses, []
+            if pl_module.automatic_optimization and len(evaluations) > 1:
+                loss = evaluations[0]
             if isinstance(loss, Tensor):
                 # Lightning hands out the loss divided by the number of accumulated batches.
                 parts = trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1
