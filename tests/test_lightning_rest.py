@@ -80,7 +80,11 @@ def test_a_fit_goes_on_from_its_last_model_checkpoint(tmp_path):
         sink = MemorySink()
         keeps = ModelCheckpoint(tmp_path / "kept", every_n_train_steps=4, save_top_k=-1, save_last=True)
         own = trainer(
-            tmp_path, ThermoMonitor(every=2, sinks=[sink], strict=True), keeps, max_steps=steps, enable_checkpointing=True
+            tmp_path,
+            ThermoMonitor(every=2, sinks=[sink], strict=True),
+            keeps,
+            max_steps=steps,
+            enable_checkpointing=True,
         )
         fit(own, Module(), loader(12), ckpt_path=str(tmp_path / "kept" / "last.ckpt") if resumed else None)
         return sink.series("loss/train")[0].tolist()
@@ -193,5 +197,3 @@ def test_the_command_line_reads_the_callback_from_its_configuration(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert {r.step for r in read_jsonl(tmp_path / "thermo.jsonl").readings} == set(range(4))
-
-

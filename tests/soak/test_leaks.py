@@ -1,7 +1,5 @@
 """The beginning of ``python -m tests.soak.leaks``, which has 20,000 ticks."""
 
-import pytest
-
 from tests.soak import leaks
 
 
