@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
-import functools
 import importlib
 import importlib.metadata
 import importlib.util
@@ -26,6 +25,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -121,9 +121,7 @@ class Activations(Watcher):
     @contextlib.contextmanager
     def step(self, step: int) -> Iterator[None]:
         found: dict[str, float] = {}
-        handles = [
-            m.register_forward_hook(functools.partial(self._hook, n, found)) for n, m in self.net.named_modules()
-        ]
+        handles = [m.register_forward_hook(partial(self._hook, n, found)) for n, m in self.net.named_modules()]
         yield
         for handle in handles:
             handle.remove()
@@ -326,8 +324,8 @@ def table(rows: list[dict[str, Any]]) -> str:
     for r in rows:
         added = r["milliseconds"] * (r["ratio"] - 1)
         lines.append(
-            f"| {r['watcher']} | {r['model']} | {r['ratio']:.3f} | {r['low']:.3f}-{r['high']:.3f} | {r['processor']:.3f} "
-            f"| {added:.2f} of {r['milliseconds']:.1f} | {r['host_reads']} | {r['bytes']:.0f} |"
+            f"| {r['watcher']} | {r['model']} | {r['ratio']:.3f} | {r['low']:.3f}-{r['high']:.3f} "
+            f"| {r['processor']:.3f} | {added:.2f} of {r['milliseconds']:.1f} | {r['host_reads']} | {r['bytes']:.0f} |"
         )
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""What else a Lightning trainer does beside fitting: validating, tuning, reading its configuration, logging in many places."""
+"""What else a Lightning trainer does beside fitting: validating, tuning, reading a configuration, many loggers."""
 
 import json
 import os

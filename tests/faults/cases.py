@@ -111,7 +111,7 @@ def _board(fault: str, folder: Path) -> str:
             super().__call__(step)
 
     clock = clock if fault == "directory deleted" else Flushes()
-    with warnings.catch_warnings(), mock.patch("threading.excepthook", lambda *_: None):
+    with warnings.catch_warnings(), mock.patch("threading.excepthook"):
         run = Run(clock, [planted.records_patch(fault, clock)], sinks=[sink])
     assert run.same
     written = EventAccumulator(str(folder / "run")).Reload()

@@ -23,8 +23,8 @@ from tests.models import batches, build, cross_entropy
 from thermo_monitor import Monitor
 
 BYTES = 2_700
-"""Of the log for each full tick of the default preset: a line of numbers in JSON and a record of TensorBoard. Frames are
-thinned, so that they do not grow with the run."""
+"""Of the log for each full tick of the default preset: a line of numbers in JSON and a record of TensorBoard. Frames
+are thinned, so that they do not grow with the run."""
 
 
 def resident() -> int:
