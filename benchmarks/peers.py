@@ -3,8 +3,8 @@
     python benchmarks/peers.py [--blocks 12] [--models demo large] [--json FILE]
 
 Each watcher is on in one block of steps and off in the next; its figure is the ratio of the two, by wall clock and by
-the processor time of the training's thread. Beside it: values that are brought to the host one by one in a measured step,
-each of which waits for the device where there is one, and the bytes that leave the device.
+the processor time of the training's thread. Beside it: values that are brought to the host one by one in a measured
+step, each of which waits for the device where there is one, and the bytes that leave the device.
 
 Composer's two monitors are not the package but what they compute, written anew here after their documentation: it asks
 for an older torch. A peer that is not installed is left out with a line.

@@ -38,7 +38,7 @@ def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def watch(ticks: int, looks: int = 10) -> list[dict[str, float]]:
+def watch(ticks: int, looks: int = 10, show: bool = False) -> list[dict[str, float]]:
     """What the process holds at evenly spaced ticks of one run."""
     torch.manual_seed(0)
     found = []
@@ -74,6 +74,8 @@ def watch(ticks: int, looks: int = 10) -> list[dict[str, float]]:
                             "events": len(monitor.events),
                         }
                     )
+                    if show:
+                        print(json.dumps(found[-1]), flush=True)
     return found
 
 
@@ -82,9 +84,7 @@ if __name__ == "__main__":
     parser.add_argument("--ticks", type=int, default=20_000)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    rows = watch(args.ticks)
-    for row in rows:
-        print(json.dumps(row), flush=True)
+    rows = watch(args.ticks, show=True)
     first, last = rows[len(rows) // 2 - 1], rows[-1]
     more = (last["resident"] - first["resident"]) / 2**20
     each = (last["log"] - first["log"]) / (last["tick"] - first["tick"])
