@@ -22,7 +22,7 @@ TABLE = {
     "schedule": set(),
     "streaming": TORCH_FREE,
     "detect": TORCH_FREE | LIGHT | {"ruptures", "streaming"},  # minimum effects are in the registry of quantities
-    "physics": {"torch"},
+    "physics": {"numpy", "torch"},
     "kernels": {"torch", "triton", "physics"},
     "guard": set(),  # what all rooms use when something fails
     "meter": {"records"},
@@ -34,23 +34,28 @@ TABLE = {
     "budget": set(),
     "cadence": {"budget", "meter", "schedule"},
     "parts": {"torch", "guard", "probes"},
+    "exchange": {"numpy", "torch"},
+    "decisions": {"numpy", "budget", "records"},
+    "pooling": {"numpy", "budget", "decisions", "exchange", "guard", "probes", "transport"},
     "notices": {"torch", "detect", "settings"},
     "options": {"torch", "detect", "records", "sinks"},
     "delivery": {"guard", "records", "sinks"},
     "reader": {"delivery", "detect", "guard", "meter", "probes", "records", "sinks", "transport"},
     "assembly": {
-        "torch", "cadence", "delivery", "detect", "guard", "meter", "notices", "options", "parts", "presets", "probes",
-        "reader", "records", "schedule", "settings", "sinks", "transport",
+        "torch", "cadence", "decisions", "delivery", "detect", "exchange", "guard", "meter", "notices", "options",
+        "parts", "pooling", "presets", "probes", "reader", "records", "schedule", "settings", "sinks", "transport",
     },
-    "monitor": {"torch", "assembly", "detect", "scaling", "transport"},
+    "ranked": {"assembly", "decisions", "exchange", "pooling", "records"},
+    "step": set(),
+    "monitor": {"torch", "detect", "ranked", "scaling", "step", "transport"},
     "presets": {"probes", "streaming", "detect", "schedule"},
-    "callback": {"budget", "detect", "guard", "options", "presets", "probes", "records", "schedule", "sinks"},
+    "callback": {"budget", "detect", "monitor", "options", "presets", "probes", "records", "schedule", "sinks"},
     # Either name of the framework, by importlib; one of them by name for type checkers.
     "lightning_names": {"lightning (the framework)"},
     "lightning_metrics": {"torch", "monitor"},
     "lightning": {
-        "torch", "callback", "detect", "guard", "lightning_metrics", "lightning_names", "monitor", "probes", "records",
-        "schedule", "sinks",
+        "torch", "callback", "decisions", "detect", "guard", "lightning_metrics", "lightning_names", "monitor", "probes",
+        "records", "schedule", "sinks",
     },
     "passes": {"torch", "monitor", "probes", "scaling"},
     "huggingface": {

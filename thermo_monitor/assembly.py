@@ -11,17 +11,21 @@ from torch.optim import Optimizer
 
 from thermo_monitor import presets
 from thermo_monitor.cadence import Cadence
+from thermo_monitor.decisions import Told
 from thermo_monitor.delivery import Delivery
 from thermo_monitor.detect.online import OnlineDetector
 from thermo_monitor.detect.run import RunDetector
-from thermo_monitor.guard import Guard
+from thermo_monitor.exchange import ranks
+from thermo_monitor.guard import Guard, tell
 from thermo_monitor.meter import Meter
 from thermo_monitor.notices import Notices
 from thermo_monitor.options import check_options, check_run, check_sinks
 from thermo_monitor.parts import Parts
+from thermo_monitor.pooling import Pool
 from thermo_monitor.probes.base import Probe, Surroundings
 from thermo_monitor.probes.ear import Ear
 from thermo_monitor.probes.held_out import HeldOut
+from thermo_monitor.probes.shards import sharding
 from thermo_monitor.reader import Reader
 from thermo_monitor.records import Event
 from thermo_monitor.schedule import Schedule
@@ -60,24 +64,50 @@ class Assembly:
         check_run(model, optimizer)
         check_options(detector, on_event, layers, seed, strict)
         self.guard = Guard(strict)
+        self._closed = False
         self._transport = Transport()
         self._parts = Parts(self.guard)
         self._optimizer = optimizer
         self._notices = Notices(optimizer)
+        self._rank, self._ranks = ranks()
+        self._pool: Pool | None = None
+        self._told: list[Told] = []
+        if isinstance(model, nn.parallel.DistributedDataParallel):
+            model = model.module  # under the names that it has on one device
+        spread = sharding(model, optimizer)
         self._ear = Ear(model, self.guard)
         self._ear.hub.meter = self._meter
         try:  # a wrong option raises here, where nothing runs yet
-            self._parts.attach(probes, Surroundings(model, unwrapped(optimizer), self._ear.hub, seed))
+            run = Surroundings(
+                model, unwrapped(optimizer), self._ear.hub, seed, self._rank, self._ranks, spread == "fully_shard"
+            )
+            self._parts.attach(probes, run, spread)
             self._ear.install()
             # First the alerts, which may refuse an address: other sinks make files.
-            telling = alert_sinks(alerts, "" if log_dir is None else Path(log_dir).name)
-            self.sinks = [*(default_sinks(log_dir, layers) if given is None else given), *telling]
+            self.sinks: list[Sink] = []
+            if self._rank == 0:  # who alone writes
+                telling = alert_sinks(alerts, "" if log_dir is None else Path(log_dir).name)
+                self.sinks = [*(default_sinks(log_dir, layers) if given is None else given), *telling]
+            if self._ranks > 1:
+                self._meet(spread)
         except BaseException:
             self._take_apart()
             raise
-        self._delivery = Delivery(self.sinks, on_event, self.guard)
+        self._delivery = Delivery(self.sinks, on_event if self._rank == 0 else None, self.guard)
         listeners = {**self._parts.listeners, "validation": HeldOut()}
         self._reader = Reader(listeners, detector, self._delivery, self.guard, self._meter, self._ear.explain)
+        self._reader.quiet = self._rank > 0
+
+    def _meet(self, spread: str) -> None:
+        """On several ranks: find the monitors of the others."""
+        if spread == "tensor parallelism":
+            self.guard.disabled["ranks"] = f"{spread} is not supported"
+            if self._rank == 0:
+                tell(f"{spread} is not supported: heads and tokens of different ranks are not of one kind. No monitor.")
+            return
+        self._pool = self.guard.run(
+            "ranks", Pool, self._rank, self._ranks, self._parts.listeners, self._parts.quantities, self.guard
+        )
 
     @property
     def events(self) -> list[Event]:
@@ -131,3 +161,5 @@ class Assembly:
             self._parts.close()
         finally:
             self._ear.close()
+            if self._pool is not None:
+                self._pool.close()

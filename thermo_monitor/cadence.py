@@ -26,14 +26,19 @@ class Cadence:
         if self._budget is not None:
             self.full, self.cheap = Stretched(every), Stretched(fast_every)
             meter.stretch = 1
+        self._stretch = Stretch()
 
-    def ended(self, step: int, full: bool) -> None:
-        """A measured step is over: measure less often from here on, or more often again, where a budget says so."""
-        if self._budget is not None:
-            self.stretch(self._budget.ended(step, full, self._meter.total, time.perf_counter()))
+    def ended(self, step: int, full: bool) -> Stretch | None:
+        """A measured step is over: how often a budget would measure from here on, if there is one."""
+        if self._budget is None:
+            return None
+        return self._budget.ended(step, full, self._meter.total, time.perf_counter(), self._stretch)
 
     def stretch(self, stretch: Stretch) -> None:
-        """Change the factors of both schedules."""
+        """Change the factors of both schedules, where there is a budget."""
+        if self._budget is None:
+            return
+        self._stretch = stretch
         for schedule, factor in zip((self.full, self.cheap), stretch, strict=True):
             if isinstance(schedule, Stretched):
                 schedule.factor = factor

@@ -8,7 +8,7 @@ from typing import Any
 from thermo_monitor import presets, schedule
 from thermo_monitor.budget import Budget
 from thermo_monitor.detect.online import OnlineDetector
-from thermo_monitor.guard import Guard
+from thermo_monitor.monitor import Monitor
 from thermo_monitor.options import check_options, check_save_on, check_sinks
 from thermo_monitor.probes.base import Probe
 from thermo_monitor.records import Event
@@ -70,9 +70,6 @@ class Reactions:
         save_on: kinds and phases of events at which the trainer saves a checkpoint.
         on_event: the user's function.
 
-    Attributes:
-        due: events at which a checkpoint is still to be saved.
-
     Raises:
         ValueError: there is no such kind or phase.
     """
@@ -80,17 +77,11 @@ class Reactions:
     def __init__(self, save_on: Sequence[str], on_event: Callable[[Event], None] | None) -> None:
         self.save_on = check_save_on(save_on)
         self.on_event = on_event
-        self.due: list[Event] = []
 
-    def __call__(self, event: Event, guard: Guard) -> None:
-        """An event; on rank zero."""
+    def __call__(self, event: Event, monitor: Monitor) -> None:
+        """An event, on rank zero: at which a checkpoint is wanted is announced to all ranks."""
         if "part_of" not in event.details and (event.kind in self.save_on or event.phase in self.save_on):
-            self.due.append(event)
+            monitor.announce(event)
         if self.on_event is not None:
             # A part of its own: when it fails, checkpoints are saved all the same.
-            guard.run("on_event of the user", self.on_event, event)
-
-    def taken(self) -> list[Event]:
-        """The events that are due, which then are no more."""
-        due, self.due = self.due, []
-        return due
+            monitor.guard.run("on_event of the user", self.on_event, event)

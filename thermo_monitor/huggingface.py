@@ -104,7 +104,7 @@ class ThermoMonitor(TrainerCallback, ExportableState):
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """The parameters are final: attach. What an earlier training left behind, after an error say, goes first."""
         self._close()
-        self.monitor, self._reactions.due = None, []
+        self.monitor = None
         self._rank_zero, self._at = bool(state.is_world_process_zero), state.global_step
         # A checkpoint from before the monitor was added has no place for it, and the trainer would stumble over that.
         state.stateful_callbacks.setdefault(type(self).__name__, self.state())
@@ -175,7 +175,7 @@ class ThermoMonitor(TrainerCallback, ExportableState):
         if self.monitor is None:
             return None
         self.monitor.end()
-        if self._reactions.taken():
+        if self.monitor.announced():  # on every rank after the same step, since all take part in a checkpoint
             control.should_save = True
             return control
         return None
@@ -205,7 +205,7 @@ class ThermoMonitor(TrainerCallback, ExportableState):
 
     def _event(self, event: Event) -> None:
         if self._rank_zero and self.monitor is not None:
-            self._reactions(event, self.monitor.guard)
+            self._reactions(event, self.monitor)
 
     # -------------------------------------------------------------------------------------------------- checkpoints
     def state(self) -> dict[str, Any]:

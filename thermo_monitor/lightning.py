@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from thermo_monitor.callback import Reactions, checked_sinks, monitor_options, new_sinks
+from thermo_monitor.decisions import Told
 from thermo_monitor.detect.held_out import is_held_out
 from thermo_monitor.detect.online import OnlineDetector
 from thermo_monitor.guard import tell
@@ -116,7 +117,7 @@ class ThermoMonitor(Base):
         state = self._continued(trainer, pl_module)
         self._step = int(trainer.global_step if state is None else state.get("step", trainer.global_step))
         self._rank_zero = bool(trainer.is_global_zero)
-        self._shown, self._reactions.due, self.monitor = 0, [], None
+        self._shown, self.monitor = 0, None
         try:
             sinks = self._destinations(trainer)
             optimizers: list[Optimizer] = list(trainer.optimizers)
@@ -195,13 +196,11 @@ class ThermoMonitor(Base):
         self._step += 1
         if not monitor.measuring:
             return
-        slow = monitor.measuring_all
         monitor.end()
         if self._shown == 0:
             monitor.flush()  # once: a metric that is monitored shall be there from the first step
         self._show(trainer)
-        if self._reactions.save_on and (slow or trainer.world_size == 1):
-            self._save(trainer)
+        self._save(trainer, monitor.announced())
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Nothing between two epochs is listened to, also when the last batch of this one was skipped."""
@@ -226,10 +225,14 @@ class ThermoMonitor(Base):
         self._close()
         self._show(trainer)
         if self._reactions.save_on and self.monitor is not None:
-            self._save(trainer)
+            last = self.monitor.announced() + self.monitor.unsaid()
+            # The run is over for all ranks: what rank zero has found since their last exchange is told by the trainer.
+            self._save(trainer, trainer.strategy.broadcast(last) if trainer.world_size > 1 else last)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """The training broke: nothing of ours stays behind. Lightning calls no teardown then."""
+        if self.monitor is not None:
+            self.monitor.abandon()  # other ranks are not waited for
         self._close()
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -244,16 +247,19 @@ class ThermoMonitor(Base):
     # ---------------------------------------------------------------------------------------------- what users see
     def _event(self, event: Event) -> None:
         if self._rank_zero and self.monitor is not None:
-            self._reactions(event, self.monitor.guard)
+            self._reactions(event, self.monitor)
 
-    def _save(self, trainer: Any) -> None:
-        """Every rank takes part in a checkpoint, so all do what rank zero has found."""
-        names = [f"step={e.step}-{e.kind}-{e.phase}.ckpt" for e in self._reactions.taken()]
-        if trainer.world_size > 1:
-            names = trainer.strategy.broadcast(names)
-        for name in names:
-            assert self.monitor is not None
-            self.monitor.guard.run("save_checkpoint_on", trainer.save_checkpoint, self._folder / name)
+    def _save(self, trainer: Any, found: Sequence[Told]) -> None:
+        """Every rank takes part in a checkpoint: all do what rank zero has found, after the same step."""
+        monitor, part = self.monitor, "save_checkpoint_on"
+        for event in found:
+            assert monitor is not None
+            if trainer.world_size == 1 and part in monitor.guard.disabled:
+                return  # several ranks go on trying: one that has failed must not leave the others waiting
+            try:
+                trainer.save_checkpoint(self._folder / f"step={event.step}-{event.kind}-{event.phase}.ckpt")
+            except Exception as error:
+                monitor.guard.failed(part, error)
 
     def _show(self, trainer: Any) -> None:
         """What is new, for those who look at the trainer."""

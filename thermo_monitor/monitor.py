@@ -15,14 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thermo_monitor.assembly import Assembly
 from thermo_monitor.detect import held_out
 from thermo_monitor.probes.routes.caller import in_optimizer_step
+from thermo_monitor.ranked import PATIENCE, Ranked
 from thermo_monitor.scaling import pending_scale
+from thermo_monitor.step import Step
 from thermo_monitor.transport import Arrival
 
 
-class Monitor(Assembly):
+class Monitor(Ranked):
     """Watches one model while it trains.
 
     Args:
@@ -62,13 +63,13 @@ class Monitor(Assembly):
         ['loss/loss_variance', 'loss/train', 'opt/gradient_norm']
     """
 
-    _context: _Step | None = None
+    _context: Step | None = None
     _open = False  # between begin and end of a measured step
     _slow = False  # the costly probes measure in this step
     _step = -1
     _micro_batches = 0  # losses heard in this step
     _complete = False  # its gradients were told
-    _closed = False
+    _broken = False  # the last measured step did not come to its end
 
     @property
     def measuring(self) -> bool:
@@ -80,12 +81,11 @@ class Monitor(Assembly):
         """Whether the step under way is one of the costly probes as well."""
         return self._open and self._slow
 
-    # ------------------------------------------------------------------------------------------- one training step
     def step(self, step: int) -> AbstractContextManager[None]:
         """A context around one optimizer step; ``step`` counts from 0 and never falls, except after a resume."""
         context = self._context
         if context is None:
-            context = self._context = _Step(self)
+            context = self._context = Step(self)
         context.number = step
         return context
 
@@ -106,6 +106,8 @@ class Monitor(Assembly):
             return
         if self._open:  # what an earlier step left behind is not of this one
             self.abandon()
+        if not self._met(step, slow):
+            return
         with self._meter:
             self._step, self._slow, self._open, self._complete = step, slow, True, False
             self._micro_batches = 0
@@ -172,28 +174,29 @@ class Monitor(Assembly):
             self._ear.finish()
             self._parts.each("after_step")
             labels, tensors = self._parts.collect()
-            self._open = False
+            self._open = self._broken = False
             examples = self._ear.hub.examples if self._slow else 0
             self.guard.run(
                 "interventions", self._notices.tell, self.detector, self._step, self._micro_batches, examples
             )
             arrivals: list[Arrival] = []
-            if self._slow or self._transport.waiting >= _PATIENCE:
+            if self._pool is None and (self._slow or self._transport.waiting >= PATIENCE):
                 # Not the part "transport": what is under way already shall arrive, also when no more can be sent.
                 arrivals = self.guard.run("arrival", self._transport.arrived) or []
             self.guard.run("transport", self._transport.send, self._step, (self._slow, labels), tensors)
-            self._meter.bytes = self._transport.bytes
+            self._meter.bytes = self._transport.bytes + (0 if self._pool is None else self._pool.bytes)
             for arrival in arrivals:
                 self._reader.read(arrival)
-        self._cadence.ended(self._step, self._slow)
+        stretch = self._cadence.ended(self._step, self._slow)
+        if stretch is not None:
+            self._cadence.stretch(stretch) if self._pool is None else self._pool.propose(stretch)
 
     def abandon(self) -> None:
         """The step was broken off: forget what was measured in it."""
         self._ear.finish()
-        self._open = False
+        self._open, self._broken = False, True
         self._parts.forget()
 
-    # --------------------------------------------------------------------------------------------------- the rest
     def declare(self, reason: str) -> None:
         """Announce an intervention (a new learning rate, batch size, data): what it changes is no surprise."""
         self.guard.run("detector", self.detector.declare, max(self._step, 0), reason)
@@ -208,11 +211,12 @@ class Monitor(Assembly):
 
         Args:
             name: such as ``val_loss`` or ``accuracy``; the reading is ``val/loss`` or ``val/accuracy``.
-            value: a loss, or a share of 1 or of 100. A tensor is not read here: no host synchronisation.
+            value: a loss, or a share of 1 or of 100. A tensor is not read here: no host synchronisation. On several
+                ranks that of rank zero counts.
             step: of the evaluation; the step measured last unless given.
             better: ``higher`` or ``lower``, where the name does not say it as ``loss`` and ``accuracy`` do.
         """
-        if not self._closed:
+        if not self._closed and not self._rank:
             with self._meter:
                 self.guard.run("validation", self._validation, name, value, step, better)
 
@@ -228,6 +232,7 @@ class Monitor(Assembly):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._broken = self._broken or kind is not None
         self.close()
 
     def close(self) -> None:
@@ -238,8 +243,11 @@ class Monitor(Assembly):
         if self._closed:
             return
         self._closed = True
+        whole = not self._open and not self._broken
         try:
             self.abandon()
+            if whole:
+                self._last_turn()
             self.flush()
             self._reader.finish()
         finally:
@@ -247,30 +255,6 @@ class Monitor(Assembly):
                 self._delivery.close()
             finally:
                 self._take_apart()
-
-
-# Steps at which only the cheap quantities were read are read together: one after the other they take a third of the
-# time that they take apart, between the passes of a model that has emptied the caches.
-_PATIENCE = 16
-
-
-class _Step:
-    """Reusable context around one step; a new object for each would cost more than a skipped step may."""
-
-    def __init__(self, monitor: Monitor) -> None:
-        self._monitor = monitor
-        self.number = 0
-
-    def __enter__(self) -> None:
-        self._monitor.begin(self.number)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is None:
-            self._monitor.end()
-        else:
-            self._monitor.abandon()
 
 
 def _as_tensor(loss: Tensor | float) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from thermo_monitor.guard import Guard, tell
-from thermo_monitor.probes.base import Listener, Probe, Surroundings
+from thermo_monitor.probes.base import Absent, Listener, Probe, Surroundings, adds_up
 
 _MOMENTS = ("on_loss", "before_step", "after_step")
 
@@ -23,21 +23,39 @@ class Parts:
 
     Attributes:
         listeners: by name of the part.
+        quantities: that each of them gives.
         measuring: parts that measure in the step under way.
     """
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
         self.listeners: dict[str, Listener] = {}
+        self.quantities: dict[str, tuple[str, ...]] = {}
         self.fast: tuple[str, ...] = ()
         self.measuring: tuple[str, ...] = ()
         self._moments: dict[str, dict[str, Callable[..., None]]] = {moment: {} for moment in _MOMENTS}
 
-    def attach(self, probes: Iterable[Probe], run: Surroundings) -> None:
-        """Let every probe listen; one whose options do not fit the model raises."""
+    def attach(self, probes: Iterable[Probe], run: Surroundings, sharding: str = "") -> None:
+        """Let every probe listen; one whose options do not fit the model raises.
+
+        Args:
+            probes: options of what is measured.
+            run: what they are told of the run.
+            sharding: how parameters are spread over ranks, see :func:`~thermo_monitor.probes.shards.sharding`. A probe
+                that cannot be right under it, or on several ranks, is refused in one line.
+        """
         for probe in probes:
             name = type(probe).__name__
-            self.listeners[name] = listener = probe.listen(run)
+            before = run.hub.subscribed()
+            listener = probe.listen(run)
+            reason, words = _refusal(listener, run.ranks, sharding)
+            if reason:
+                listener.close()
+                run.hub.unsubscribe(before)
+                listener = Absent(tuple(probe.quantities), reason)
+                if run.rank == 0:
+                    tell(f"{name} is absent: {words}")
+            self.listeners[name], self.quantities[name] = listener, tuple(probe.quantities)
             if probe.fast:
                 self.fast = (*self.fast, name)
             for moment, methods in self._moments.items():
@@ -84,6 +102,17 @@ class Parts:
                 listener.close()
             except Exception as error:
                 tell(f"{name} could not be removed: {type(error).__name__}: {error}")
+
+
+def _refusal(listener: Listener, ranks: int, sharding: str) -> tuple[str, str]:
+    """Reason code and words for what a listener cannot do here; empty where it can."""
+    if sharding == "fully_shard" and listener.reads == "whole":
+        return "sharded", "it needs whole parameters and gradients on every rank, and fully_shard spreads them."
+    if sharding not in ("", "fully_shard") and listener.reads != "nothing":
+        return "sharded", f"it reads parameters and gradients, which {sharding} keeps in pieces of its own."
+    if ranks > 1 and not adds_up(listener):
+        return "several_ranks", f"{type(listener).__name__} does not say how its numbers are put together over ranks."
+    return "", ""
 
 
 def _collect(listener: Listener) -> tuple[Any, list[Tensor]]:

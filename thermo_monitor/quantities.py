@@ -35,6 +35,8 @@ REASONS: dict[str, str] = {
     "non_finite": "the input held a value that is not finite",
     "unreachable": "no solution exists in the searched interval",
     "probe_failed": "the probe raised an error and was switched off",
+    "several_ranks": "the probe says nothing of a run on several ranks",
+    "sharded": "parameters and gradients are spread over ranks in a way that this probe does not read",
     "learning": "the baseline of every quantity is still being learned",
 }
 

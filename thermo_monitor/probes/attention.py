@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from thermo_monitor.physics.attention import EvenRows, random_rows
 from thermo_monitor.physics.canonical import ROW_QUANTITIES
 from thermo_monitor.physics.heads import HeadSums, RowSums, pooled_moments, row_sums
-from thermo_monitor.physics.moments import Moments
+from thermo_monitor.physics.moments import Moments, moments_from_raw, raw_moments
 from thermo_monitor.probes.base import Array, Listener, Map, Measured, Surroundings, check_quantities, number
 from thermo_monitor.probes.calls import AttentionCall
 from thermo_monitor.records import Reading
@@ -93,7 +93,7 @@ class _AttentionListener(Listener):
         self._options = options
         self._hub = run.hub
         self._order = {name: k for k, name in enumerate(run.hub.names.values())}
-        self._seed = run.seed
+        self._seed = run.seed + run.rank  # every rank draws rows of its own, so that errors add up
         self._generators: dict[torch.device, torch.Generator] = {}
         names = [key.removeprefix("attn/") for key in options.quantities if key not in (_TEMPERATURE, _POOLED)]
         if _TEMPERATURE in options.quantities and "logit_std" not in names:
@@ -162,6 +162,34 @@ class _AttentionListener(Listener):
         return self._order.get(module, len(self._order)), f"{call:>6}"
 
     # ------------------------------------------------------------------------------------------------ on the host
+    def shares(self, label: Any, arrays: Sequence[Array]) -> Mapping[str, Array]:
+        """The sums of every site; of moments, those from which they can be made again."""
+        width = 1 + self._random + self._pool
+        found = {}
+        for k, site in enumerate(label):
+            parts = [np.array(array) for array in arrays[k * width : (k + 1) * width]]
+            if self._pool:
+                parts[-1] = raw_moments(parts[-1])
+            found[site] = np.concatenate([part.reshape(-1) for part in parts])
+        return found
+
+    def pooled(self, label: Any, sums: Mapping[str, Array], present: int) -> tuple[Any, Sequence[Array]] | None:
+        """Sites in the order of the model, those too that this rank has not heard."""
+        self._layers += sorted((site for site in sums if site not in self._layers), key=self._position)
+        sites, arrays = sorted(sums, key=self._layers.index), []
+        n, more = len(self._names), len(self._names) if self._random else 0
+        for site in sites:
+            flat = sums[site]
+            heads = (len(flat) - more) // (1 + n + more + 3 * self._pool)
+            cuts = [(1 + n, heads), *([(n, heads + 1)] if self._random else []), *([(3, heads)] if self._pool else [])]
+            at = 0
+            for rows, columns in cuts:
+                arrays.append(flat[at : at + rows * columns].reshape(rows, columns))
+                at += rows * columns
+            if self._pool:
+                arrays[-1] = moments_from_raw(arrays[-1])
+        return sites, arrays
+
     def read(self, step: int, label: Any, arrays: Sequence[Array]) -> Measured:
         """Means over rows for each head, then over heads, then over layers."""
         if not label:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities
-from thermo_monitor.probes.batch import BatchSize, ranks
+from thermo_monitor.probes.batch import BatchSize
 from thermo_monitor.probes.descent import descent_of
-from thermo_monitor.probes.example_readings import POSSIBLE, RATIO, ExampleReadings, Heard, HeardStep, compared
+from thermo_monitor.probes.example_readings import (
+    POSSIBLE,
+    RATIO,
+    ExampleReadings,
+    Heard,
+    HeardStep,
+    StepSums,
+    compared,
+)
 from thermo_monitor.probes.fisher_proxy import FisherProxyProbe
 from thermo_monitor.probes.hooks import Hook
 from thermo_monitor.probes.layers import layer_of
@@ -84,6 +92,8 @@ class _Pass:
 
 
 class _ExampleGradientListener(Listener):
+    reads = "whole"
+
     def __init__(self, options: ExampleGradientProbe, run: Surroundings) -> None:
         self._options = options
         self._run = run
@@ -221,11 +231,12 @@ class _ExampleGradientListener(Listener):
             grads = {key: p.grad for key, p in self._parameters.items() if p.requires_grad and p.grad is not None}
             values = {key: dense(g) for key, g in grads.items()}
             if values:
-                norms = torch._foreach_norm(list(values.values()), 2.0, torch.float32)
+                wide = torch.float64 if any(v.dtype == torch.float64 for v in values.values()) else torch.float32
+                norms = torch._foreach_norm(list(values.values()), 2.0, wide)
                 self._squares = tuple(values), torch.stack([n.to(norms[0].device) for n in norms]).square()
             if self._known is not None and self._witness in values:
                 g = values[self._witness].float()
-                self._unscaled = (g * g).sum() / (g * self._known).sum()
+                self._unscaled = torch.stack([(g * g).sum(), (g * self._known).sum()])
         self._known = None
 
     def after_step(self) -> None:
@@ -264,7 +275,7 @@ class _ExampleGradientListener(Listener):
         count = sum(self._parameters[key].numel() for key in covered)
         _, labels = self._batch.collect()
         label = HeardStep(
-            tuple(heard), squares, self._unscaled is not None, self._losses, why, ranks(), count, stepped, len(labels),
+            tuple(heard), squares, self._unscaled is not None, self._losses, why, count, stepped, len(labels),
             self._run.optimizer is not None,
         )  # fmt: skip
         self._squares, self._unscaled, self._known, self._losses, self._again = None, None, None, 0, False
@@ -275,15 +286,48 @@ class _ExampleGradientListener(Listener):
         """Readings, in units of the loss of one example."""
         heard, count, proxy = label
         cut = len(arrays) - count
-        measured = self._readings.read(step, heard, arrays[:cut])
+        if isinstance(heard, _Together):
+            measured = self._readings.from_sums(step, heard.label, heard.sums)
+        else:
+            measured = self._readings.read(step, heard, arrays[:cut])
         if self._proxy is not None:
             (said,) = self._proxy.read(step, proxy, arrays[cut:]).readings
             measured.readings = [compared(r, said, measured.readings) for r in measured.readings]
         return measured
 
+    def shares(self, label: Any, arrays: Sequence[Array]) -> Mapping[str, Array]:
+        """Sums over the examples of this rank."""
+        heard, count, proxy = label
+        cut = len(arrays) - count
+        found: dict[str, Array] = self._readings.shares(heard, arrays[:cut], self._run.rank)
+        if self._proxy is not None:
+            found |= {f"proxy {k}": v for k, v in self._proxy.shares(proxy, arrays[cut:]).items()}
+        return found
+
+    def pooled(self, label: Any, sums: Mapping[str, Array], present: int) -> tuple[Any, Sequence[Array]] | None:
+        """As if all examples had been on one rank, if no rank's part is missing."""
+        if present < self._run.ranks:
+            return None
+        heard, _, proxy = label
+        arrays: Sequence[Array] = ()
+        if self._proxy is not None:
+            parts = {k.removeprefix("proxy "): v for k, v in sums.items() if k.startswith("proxy ")}
+            together = self._proxy.pooled(proxy, parts, present)
+            if together is None:
+                return None
+            proxy, arrays = together
+        return (_Together(heard, self._readings.together(heard, sums, present)), len(arrays), proxy), arrays
+
     def close(self) -> None:
         """Take the hooks off."""
         self._finalizer()
+
+
+class _Together(NamedTuple):
+    """What the ranks have summed, and what each of them knows."""
+
+    label: HeardStep
+    sums: StepSums
 
 
 class _Arrival:

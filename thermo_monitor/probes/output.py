@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from thermo_monitor.physics.ensemble import OutputSums, output_sums
-from thermo_monitor.physics.moments import Moments
+from thermo_monitor.physics.moments import Moments, moments_from_raw, raw_moments
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities, number
 from thermo_monitor.probes.calls import OutputCall
 
@@ -92,6 +93,15 @@ class _OutputListener(Listener):
         }
         reason = "non_finite" if float(merged.count) >= 2 else "n_lt_2"
         return Measured([number(step, key, float(values[key]), reason=reason) for key in self._options.quantities])
+
+    def shares(self, label: Any, arrays: Sequence[Array]) -> Mapping[str, Array]:
+        """Sums over the tokens of this rank."""
+        raw = [np.concatenate([raw_moments(array[:3]), array[3:]]) for array in arrays]
+        return {"sums": np.sum(raw, axis=0)} if raw else {}
+
+    def pooled(self, label: Any, sums: Mapping[str, Array], present: int) -> tuple[Any, Sequence[Array]] | None:
+        """As if all tokens had been in one batch."""
+        return None, [np.concatenate([moments_from_raw(array[:3]), array[3:]]) for array in sums.values()]
 
 
 def _labelled(logits: Tensor, labels: Tensor, ignore_index: int, count: int) -> tuple[Tensor, Tensor]:

@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from thermo_monitor.physics import representation as geometry
 from thermo_monitor.physics.attention import EvenRows
+from thermo_monitor.physics.precision import working
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities, number
 from thermo_monitor.probes.calls import RepresentationCall
 from thermo_monitor.probes.hooks import Hook
@@ -84,6 +86,7 @@ class _RepresentationListener(Listener):
     def __init__(self, options: RepresentationProbe, run: Surroundings) -> None:
         self._options = options
         self._hub: Hub = run.hub
+        self._rank, self._ranks = run.rank, run.ranks
         self._heard: tuple[bool, int, list[Tensor]] | None = None
         self._padding: Padding | None = None
         self.module = options.module or last_block(run.model)
@@ -127,11 +130,45 @@ class _RepresentationListener(Listener):
         if hidden.dim() == 3 and self._options.positions == "last":
             hidden, real = _last(hidden, real)
         hidden = hidden.reshape(-1, hidden.shape[-1])
-        rows = EvenRows(hidden.shape[0], self._options.tokens).index(hidden.device)
+        tokens = self._places.stop - self._places.start
+        if not tokens:
+            return
+        rows = EvenRows(hidden.shape[0], tokens).index(hidden.device)
         sample, present = hidden[rows], None if real is None else real.reshape(-1)[rows]
+        if self._ranks > 1:  # what the Gram matrices of all ranks together are can only be told from the rows
+            there = torch.ones(len(rows), device=hidden.device) if present is None else present.float()
+            self._heard = call.told, sample.shape[-1], [torch.cat([there.unsqueeze(1), working(sample)], 1)]
+            return
         with torch.autocast(sample.device.type, enabled=False):
             grams = [geometry.normalised_gram(sample, present), geometry.centred_gram(sample, present)]
         self._heard = call.told, sample.shape[-1], grams
+
+    @property
+    def _places(self) -> range:
+        """Which of the rows of the sample are this rank's: an equal share, or one row of every so many ranks."""
+        tokens, each = self._options.tokens, self._options.tokens // self._ranks
+        if each:
+            return range(self._rank * each, (self._rank + 1) * each)
+        every = -(-self._ranks // tokens)
+        at = self._rank // every
+        return range(at, at + 1) if self._rank % every == 0 else range(0)
+
+    def shares(self, label: Any, arrays: Sequence[Array]) -> Mapping[str, Array]:
+        """This rank's rows of the sample, at their places [tokens, 1 + d]; the first column: one is there."""
+        if not arrays:
+            return {}
+        (rows,) = arrays
+        sample = np.zeros((self._options.tokens, rows.shape[1]))
+        sample[self._places.start : self._places.start + len(rows)] = rows
+        return {"rows": sample}
+
+    def pooled(self, label: Any, sums: Mapping[str, Array], present: int) -> tuple[Any, Sequence[Array]] | None:
+        """The Gram matrices of the whole sample."""
+        if "rows" not in sums:
+            return None, ()
+        there, sample = torch.from_numpy(sums["rows"][:, 0] > 0), torch.from_numpy(sums["rows"][:, 1:]).float()
+        grams = geometry.normalised_gram(sample, there), geometry.centred_gram(sample, there)
+        return sample.shape[1], [gram.numpy() for gram in grams]
 
     def collect(self) -> tuple[Any, list[Tensor]]:
         """Two Gram matrices: eigenvalue solvers wait for the device, so the host does them."""
