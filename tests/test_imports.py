@@ -54,8 +54,8 @@ TABLE = {
     "lightning_names": {"lightning (the framework)"},
     "lightning_metrics": {"torch", "monitor"},
     "lightning": {
-        "torch", "callback", "decisions", "detect", "guard", "lightning_metrics", "lightning_names", "monitor", "probes",
-        "records", "schedule", "sinks",
+        "torch", "callback", "decisions", "detect", "guard", "lightning_metrics", "lightning_names", "monitor",
+        "probes", "records", "schedule", "sinks",
     },
     "passes": {"torch", "monitor", "probes", "scaling"},
     "huggingface": {
