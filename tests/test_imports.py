@@ -47,7 +47,7 @@ TABLE = {
     },
     "ranked": {"assembly", "decisions", "exchange", "pooling", "records"},
     "step": set(),
-    "monitor": {"torch", "detect", "ranked", "scaling", "step", "transport"},
+    "monitor": {"probes", "torch", "detect", "ranked", "scaling", "step", "transport"},
     "presets": {"probes", "streaming", "detect", "schedule"},
     "callback": {"budget", "detect", "monitor", "options", "presets", "probes", "records", "schedule", "sinks"},
     # Either name of the framework, by importlib; one of them by name for type checkers.
