@@ -39,6 +39,7 @@ def test_the_table_of_defaults_is_the_default_preset():
         "docs/detection.md",
         "docs/fisher.md",
         "docs/geometry.md",
+        "docs/robustness.md",
         "docs/scale.md",
         "docs/watching.md",
     ],

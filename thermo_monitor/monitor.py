@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from thermo_monitor.detect import held_out
+from thermo_monitor.probes.routes.caller import in_optimizer_step
 from thermo_monitor.ranked import PATIENCE, Ranked
 from thermo_monitor.scaling import pending_scale
 from thermo_monitor.step import Step
@@ -71,6 +72,7 @@ class Monitor(Ranked):
     _slow = False  # the costly probes measure in this step
     _step = -1
     _micro_batches = 0  # losses heard in this step
+    _complete = False  # its gradients were told
     _broken = False  # the last measured step did not come to its end
 
     @property
@@ -111,7 +113,7 @@ class Monitor(Ranked):
         if not self._met(step, slow):
             return
         with self._meter:
-            self._step, self._slow, self._open = step, slow, True
+            self._step, self._slow, self._open, self._complete = step, slow, True, False
             self._micro_batches = 0
             self._parts.choose(slow)
             if slow:
@@ -125,7 +127,7 @@ class Monitor(Ranked):
 
     def loss(self, loss: Tensor | float) -> None:
         """Loss of a micro-batch, as the mean over its examples. Not read here: no host synchronisation."""
-        if not self._open:
+        if not self._open or self._again():
             return
         with self._meter:
             value = self.guard.run("loss", _as_tensor, loss)
@@ -148,11 +150,20 @@ class Monitor(Ranked):
 
     def measure_gradients(self, scaler: Any = None) -> None:
         """The same from inside a backward pass, on whatever thread that runs: nothing that listens is touched."""
-        if not self._open:
+        if not self._open or self._again():
             return
         with self._meter:
+            self._complete = True
             self._ear.hub.gradient_scale = self.guard.run("loss scale", pending_scale, scaler, self._optimizer)
             self._parts.each("before_step")
+
+    def _again(self) -> bool:
+        """Whether an optimizer evaluates its closure once more in the step, as that of L-BFGS does.
+
+        The first evaluation is the one that is read: like in any other step, loss and gradients are then those of the
+        weights that the step begins with.
+        """
+        return self._complete and in_optimizer_step()
 
     def pause(self) -> None:
         """Stop listening until the next micro-batch, for what runs in between (a validation, say)."""

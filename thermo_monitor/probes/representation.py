@@ -184,15 +184,16 @@ class _RepresentationListener(Listener):
         d = label
         normalised, centred = (torch.from_numpy(a.copy()) for a in arrays)
         lam = geometry.spectrum_from_gram(centred)
-        values = {
-            "repr/representation_entropy": geometry.representation_entropy_from_gram(normalised, None, d),
-            "repr/spectral_entropy": geometry.spectral_entropy(lam, d),
-            "repr/effective_rank": geometry.effective_rank(lam),
-            "repr/participation_ratio": geometry.participation_ratio(lam),
+        formulas = {
+            "repr/representation_entropy": lambda: geometry.representation_entropy_from_gram(normalised, None, d),
+            "repr/spectral_entropy": lambda: geometry.spectral_entropy(lam, d),
+            "repr/effective_rank": lambda: geometry.effective_rank(lam),
+            "repr/participation_ratio": lambda: geometry.participation_ratio(lam),
         }
+        values = {key: float(formulas[key]()) for key in self._options.quantities}
         finite = bool(torch.isfinite(normalised).all() and torch.isfinite(centred).all())
         reason = "degenerate" if finite else "non_finite"
-        return Measured([number(step, key, float(values[key]), reason=reason) for key in self._options.quantities])
+        return Measured([number(step, key, value, reason=reason) for key, value in values.items()])
 
     def describe(self) -> dict[str, str]:
         """Which block is read."""
