@@ -18,9 +18,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-
-from thermo_monitor.detect.online import OnlineDetector
-from thermo_monitor.records import Event
 from transitions import ranking
 from transitions.generate import FOLDER, path
 from transitions.intervals import bootstrap, rate, share
@@ -29,6 +26,9 @@ from transitions.problem import Recipe
 from transitions.recording import Recording, replay
 from transitions.suite import RECIPES, SEEDS, development
 from transitions.truth import Truth, truth
+
+from thermo_monitor.detect.online import OnlineDetector
+from thermo_monitor.records import Event
 
 OPTIONS = OnlineDetector(arl=100_000, burn_in=40)
 
@@ -83,7 +83,9 @@ def headline(runs: Sequence[Run]) -> list[tuple[str, str]]:
         )
     )
     never = [r for r in runs if r.truth.outcome == "never"]
-    rows.append(("runs that never generalize and are said to", _share(sum(bool(r.outcome.wrong) for r in never), len(never))))
+    rows.append(
+        ("runs that never generalize and are said to", _share(sum(bool(r.outcome.wrong) for r in never), len(never)))
+    )
     delays = [
         float(event.step - change.half)
         for change, event in counted
@@ -93,9 +95,14 @@ def headline(runs: Sequence[Run]) -> list[tuple[str, str]]:
     grokked = [r for r in runs if r.truth.rise("memorization") and r.truth.rise("generalization")]
     leads = [(r.outcome.half - r.outcome.announced) / r.outcome.half for r in grokked]
     rows.append(
-        ("grokking runs announced before half of the held-out answers are right", _share(sum(v > 0 for v in leads), len(leads)))
+        (
+            "grokking runs announced before half of the held-out answers are right",
+            _share(sum(v > 0 for v in leads), len(leads)),
+        )
     )
-    rows.append(("lead as a share of that step, median of those announced before it", _median([v for v in leads if v > 0], 2)))
+    rows.append(
+        ("lead as a share of that step, median of those announced before it", _median([v for v in leads if v > 0], 2))
+    )
     for name, field in (("declared changes called scheduled", "scheduled"), ("throws called excursions", "excursions")):
         own = [flag for r in runs for flag in getattr(r.outcome, field)]
         rows.append((name, _share(sum(own), len(own))))
@@ -192,8 +199,8 @@ def main(argv: list[str] | None = None) -> dict[str, object]:
                 if "part_of" not in event.details:
                     mark = "FALSE" if event in run.outcome.false else "WRONG" if event in run.outcome.wrong else ""
                     print(
-                        f"  {event.level:8s}{event.phase:16s} {event.kind:10s} onset {event.onset:5d} told {event.step:5d} "
-                        f"{event.direction:5s} {event.quantity} {mark}"
+                        f"  {event.level:8s}{event.phase:16s} {event.kind:10s} onset {event.onset:5d} "
+                        f"told {event.step:5d} {event.direction:5s} {event.quantity} {mark}"
                     )
         print()
     head = headline(runs)

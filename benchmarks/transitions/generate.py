@@ -1,4 +1,4 @@
-"""Train every run of the suite that is not recorded yet, on all cores: ``python benchmarks/transitions/generate.py``."""
+"""Train every run of the suite that is not recorded yet, on all cores."""
 
 from __future__ import annotations
 

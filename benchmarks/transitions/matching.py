@@ -1,8 +1,8 @@
 """What the events of one run are worth, compared with what happened in it.
 
-Judged are the events that a user is told of: of level ``warning`` or ``error``, no side of an earlier one. One whose onset lies
-in the widened window of something listed is right; one that says ``generalization`` before the window of a run that does
-generalize is a precursor; anything else is a false alarm.
+Judged are the events that a user is told of: of level ``warning`` or ``error``, no side of an earlier one. One whose
+onset lies in the widened window of something listed is right; one that says ``generalization`` before the rise of a
+run that does generalize is a precursor; anything else is a false alarm.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def match(truth: Truth, events: Sequence[Event]) -> Outcome:
         if matching:
             names = {c.phase for c in matching}
             outcome.labels.append((event.phase if event.phase in names else matching[0].phase, event.phase))
-        elif rise is not None and event.phase == "generalization" and event.step < rise.low:
+        elif rise is not None and event.phase == "generalization" and event.step < rise.begin:
             outcome.precursors.append(event)
         else:
             outcome.false.append(event)

@@ -19,8 +19,8 @@ class Problem:
         model: freshly initialised.
         batch: inputs and targets of a step; full-batch tasks give the same ones at each.
         loss: of the model's outputs and the targets.
-        orders: order parameters of the model, 0 at chance and 1 at perfection: ``held_out`` (of data that training never
-            sees, in its mirrored form neither), and ``train`` where the training set is finite.
+        orders: order parameters of the model, 0 at chance and 1 at perfection: ``held_out`` (of data that training
+            never sees, in its mirrored form neither), and ``train`` where the training set is finite.
         preset: name of the probes that suit it.
     """
 
@@ -49,7 +49,8 @@ class Recipe:
         arm: ``attention`` or the architecture without it.
         why: one line for the table.
         beta: decay of AdamW's second moment.
-        smooth: whether its held-out order parameter climbs slowly all along, so that no height of it is a part of a change.
+        smooth: whether its held-out order parameter climbs slowly all along, so that no height of it is a part of a
+            change.
     """
 
     name: str

@@ -1,8 +1,9 @@
 """Which single number tells runs that will generalize from runs that never do?
 
-A number is compared at one step of each run: for one that generalizes the step at which half of the held-out answers are
-right, for one that never does the median of that step over the runs of the task that it is a control of. What a reading does is
-its change since the training set was fitted; the sign that counts is learned on the seeds for development.
+A number is compared at one step of each run: for one that generalizes the step at which half of the held-out answers
+are right, for one that never does the median of that step over the runs of the task that it is a control of. What a
+reading does is its change since the training set was fitted; the sign that counts is learned on the seeds for
+development.
 """
 
 from __future__ import annotations
@@ -58,7 +59,9 @@ def table(samples: Sequence[Sample]) -> list[tuple[str, float, float, int]]:
     for name in names:
 
         def both(development: bool, sign: float, name: str = name) -> tuple[list[float], list[float]]:
-            chosen = [s for s in samples if s.development == development and math.isfinite(s.values.get(name, math.nan))]
+            chosen = [
+                s for s in samples if s.development == development and math.isfinite(s.values.get(name, math.nan))
+            ]
             return (
                 [sign * s.values[name] for s in chosen if s.generalizes],
                 [sign * s.values[name] for s in chosen if not s.generalizes],

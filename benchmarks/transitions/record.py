@@ -40,7 +40,9 @@ def record(recipe: Recipe, seed: int) -> tuple[Recording, list[str]]:
     recording = Recording()
     measured: dict[str, list[tuple[int, float]]] = {}
     chance = torch.Generator().manual_seed(seed)
-    monitor = Monitor(model, optimizer, every=EVERY, preset=probes(problem.preset), detector=OPTIONS, sinks=[], strict=True)
+    monitor = Monitor(
+        model, optimizer, every=EVERY, preset=probes(problem.preset), detector=OPTIONS, sinks=[], strict=True
+    )
     monitor._reader.detector = Tap(OPTIONS, recording)
     with monitor:
         for step in range(recipe.steps):

@@ -29,6 +29,10 @@ def _restarts(period: int) -> Callable[[int], float]:
     return lambda step: 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (step % period) / period))
 
 
+def _runaway(start: int) -> Callable[[int], float]:
+    return lambda step: 1.01 ** max(step - start, 0)
+
+
 def _noisy_labels(first: int, last: int, classes: int, share: float) -> Callable[[int, Batch, torch.Generator], Batch]:
     """A share of the labels is drawn at random between two steps."""
 
@@ -45,19 +49,23 @@ def _noisy_labels(first: int, last: int, classes: int, share: float) -> Callable
 
 _TASKS = (
     Recipe("add 31", modular("add", 31, 0.7), 1100, weight_decay=3.0),
-    Recipe("add 37", modular("add", 37, 0.65), 1000, weight_decay=3.0),
+    Recipe("add 29", modular("add", 29, 0.75), 900, weight_decay=3.0),
     Recipe("add 31, two layers", modular("add", 31, 0.7, layers=2), 800, weight_decay=3.0),
     Recipe("subtract 29", modular("subtract", 29, 0.75), 1400, weight_decay=2.5),
     Recipe("subtract 31", modular("subtract", 31, 0.75), 1400, weight_decay=2.5),
-    Recipe("multiply 31", modular("multiply", 31, 0.7), 1000, weight_decay=2.0),
-    Recipe("multiply 37", modular("multiply", 37, 0.65), 900, weight_decay=2.0),
-    Recipe("divide 31", modular("divide", 31, 0.7), 1200, weight_decay=2.0),
-    Recipe("divide 37", modular("divide", 37, 0.65), 1000, weight_decay=2.0),
+    Recipe("multiply 31", modular("multiply", 31, 0.75), 800, weight_decay=2.0),
+    Recipe("multiply 37", modular("multiply", 37, 0.7), 700, weight_decay=3.0),
+    Recipe("divide 31", modular("divide", 31, 0.75), 800, weight_decay=2.0),
+    Recipe("divide 29", modular("divide", 29, 0.8), 900, weight_decay=2.0),
     Recipe("compose S4", composition(4, 0.85), 2000, weight_decay=1.0),
     Recipe("induction heads", induction.problem, 2500, lr=3e-3),
     Recipe("regression in context", regression.problem, 2500, lr=1e-3),
-    Recipe("add 31, perceptron", modular("add", 31, 0.75, network="perceptron"), 1500, weight_decay=3.0, arm="perceptron"),
-    Recipe("multiply 31, recurrent", modular("multiply", 31, 0.75, network="recurrent"), 1000, weight_decay=2.0, arm="recurrent"),
+    Recipe(
+        "add 31, perceptron", modular("add", 31, 0.75, network="perceptron"), 1500, weight_decay=3.0, arm="perceptron"
+    ),
+    Recipe(
+        "multiply 31, recurrent", modular("multiply", 31, 0.75, network="recurrent"), 1000, weight_decay=2.0, arm="recurrent"
+    ),
     Recipe("sparse parity", parity.problem, 3000, lr=3e-3, arm="perceptron"),
 )  # fmt: skip
 
@@ -72,31 +80,29 @@ def _without(task: str, why: str, **changes: object) -> Recipe:
 
 _MATCHED = (
     _without("add 31", "no weight decay", weight_decay=0.0),
-    _without("add 37", "too little data", problem=modular("add", 37, 0.3)),
+    _without("add 29", "too little data", problem=modular("add", 29, 0.3)),
     _without("add 31, two layers", "shuffled labels", problem=modular("add", 31, 0.7, layers=2, shuffled=True)),
     _without("subtract 29", "too little data", problem=modular("subtract", 29, 0.3)),
     _without("subtract 31", "weak weight decay", weight_decay=0.1),
-    _without("multiply 31", "shuffled labels", problem=modular("multiply", 31, 0.7, shuffled=True)),
+    _without("multiply 31", "shuffled labels", problem=modular("multiply", 31, 0.75, shuffled=True)),
     _without("multiply 37", "no weight decay", weight_decay=0.0),
     _without("divide 31", "too little data", problem=modular("divide", 31, 0.3)),
-    _without("divide 37", "weak weight decay", weight_decay=0.1),
+    _without("divide 29", "weak weight decay", weight_decay=0.1),
     _without("compose S4", "shuffled labels", problem=composition(4, 0.85, shuffled=True)),
-    _without(
-        "add 31, perceptron", "no weight decay", weight_decay=0.0
-    ),
-    _without(
-        "multiply 31, recurrent", "too little data", problem=modular("multiply", 31, 0.3, network="recurrent")
-    ),
+    _without("add 31, perceptron", "no weight decay", weight_decay=0.0),
+    _without("multiply 31, recurrent", "too little data", problem=modular("multiply", 31, 0.3, network="recurrent")),
 )
 
 _EVENTS = (
     Recipe("all data in training", modular("add", 31, 1.0), 1000, weight_decay=3.0, control=True),
     Recipe("slow improvement", markov.problem, 3000, lr=2e-4, control=True, smooth=True),
     Recipe(
-        "learning-rate drops", markov.problem, 3000, schedule=_drops(1200, 2100), control=True, declared=(1200, 2100), smooth=True
+        "learning-rate drops", markov.problem, 3000, schedule=_drops(1200, 2100), control=True,
+        declared=(1200, 2100), smooth=True,
     ),
     Recipe(
-        "warm restarts", markov.problem, 3000, schedule=_restarts(1000), control=True, declared=(1000, 2000), smooth=True
+        "warm restarts", markov.problem, 3000, schedule=_restarts(1000), control=True,
+        declared=(1000, 2000), smooth=True,
     ),
     Recipe(
         "batch size", partial(markov.problem, larger=(1500, 64)), 2500, control=True, declared=(1500,), smooth=True
@@ -111,7 +117,7 @@ _EVENTS = (
     ),
     Recipe("slingshots", modular("add", 23, 0.5), 2000, lr=1e-2, control=True),
     Recipe(
-        "divergence", markov.problem, 2000, lr=3e-3, schedule=lambda step: 1.0 if step < 1000 else 1.01 ** (step - 1000), control=True,
+        "divergence", markov.problem, 2000, lr=3e-3, schedule=_runaway(1000), control=True,
         disturbed=((1000, 2000),), smooth=True,
     ),
 )  # fmt: skip

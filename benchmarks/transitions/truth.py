@@ -1,19 +1,21 @@
-"""What happened in a run, by rules on its order parameters, its loss and its plan. The judged readings are not looked at.
+"""What happened in a run, by rules on its order parameters, its loss and its plan; judged readings are not used.
 
 Order parameters are 0 at chance and 1 at perfection, measured every ten steps.
 
 * *rise*: the order parameter is at .9 or more in three measurements in a row, the first of them the end of the change;
-  its beginning is the last measurement before at .1 or less. The window is widened by its own width, 20 steps at least, on
-  both sides. Of the training set alone: ``memorization``; of held-out data, with it or later: ``generalization``.
+  its beginning is the last measurement before at .1 or less. The window is widened by its own width, 20 steps at
+  least, on both sides. Of the training set alone: ``memorization``; of held-out data, with it or later:
+  ``generalization``.
 * *smooth*: a rise that takes more than a third of the run is no transition and is not listed.
 * *fall*: a held-out order parameter that was at .9 is at .5 or less: ``instability``.
 * *throw*: the training loss is ten times what it was at most 20 steps earlier (its smallest value there): a spike, a
-  slingshot or a divergence, ``instability``, from 20 steps before until it has come back to twice that value, and 40 more.
+  slingshot or a divergence, ``instability``, from 20 steps before until it has come back to twice that value, and 40
+  more.
 * *declared*: a setting that changed by plan: ``scheduled``, until 200 steps later.
 * *disturbed*: what was done to the run on purpose: ``instability``, until 100 steps after its end.
 
-A run *generalizes* if a held-out rise is listed, *never* if its held-out order parameter stays at .3 or less (or has none), and
-is *partial* otherwise: its climb is listed, and the run is in no share.
+A run *generalizes* if a held-out rise is listed, *never* if its held-out order parameter stays at .3 or less (or has
+none), and is *partial* otherwise: its climb is listed, and the run is in no share.
 """
 
 from __future__ import annotations

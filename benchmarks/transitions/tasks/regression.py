@@ -1,7 +1,7 @@
 """Linear regression in context: points of a line that is new in each sequence, and the next one to be guessed.
 
-The order parameter compares the error at the last point with that of always guessing zero (0) and of least squares on the
-points before (1).
+The order parameter compares the error at the last point with that of always guessing zero (0) and of least squares
+on the points before (1).
 """
 
 from __future__ import annotations

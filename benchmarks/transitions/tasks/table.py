@@ -54,7 +54,13 @@ def split(table: Table, share: float, seed: int) -> tuple[Tensor, Tensor, Tensor
 
 
 def problem(
-    seed: int, *, table: Callable[[], Table], share: float, shuffled: bool = False, network: str = "transformer", layers: int = 1
+    seed: int,
+    *,
+    table: Callable[[], Table],
+    share: float,
+    shuffled: bool = False,
+    network: str = "transformer",
+    layers: int = 1,
 ) -> Problem:
     """Full-batch training on a share of the table."""
     operation = table()
