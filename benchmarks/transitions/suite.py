@@ -52,19 +52,20 @@ _TASKS = (
     Recipe("add 29", modular("add", 29, 0.75), 900, weight_decay=3.0),
     Recipe("add 31, two layers", modular("add", 31, 0.7, layers=2), 800, weight_decay=3.0),
     Recipe("subtract 29", modular("subtract", 29, 0.75), 1400, weight_decay=2.5),
-    Recipe("subtract 31", modular("subtract", 31, 0.75), 1400, weight_decay=2.5),
-    Recipe("multiply 31", modular("multiply", 31, 0.75), 800, weight_decay=2.0),
-    Recipe("multiply 37", modular("multiply", 37, 0.7), 700, weight_decay=3.0),
-    Recipe("divide 31", modular("divide", 31, 0.75), 800, weight_decay=2.0),
+    Recipe("subtract 31", modular("subtract", 31, 0.8), 1400, weight_decay=2.5),
+    Recipe("multiply 31", modular("multiply", 31, 0.8), 900, weight_decay=2.0),
+    Recipe("multiply 37", modular("multiply", 37, 0.75), 700, weight_decay=3.0),
+    Recipe("divide 31", modular("divide", 31, 0.8), 900, weight_decay=2.0),
     Recipe("divide 29", modular("divide", 29, 0.8), 900, weight_decay=2.0),
-    Recipe("compose S4", composition(4, 0.85), 2000, weight_decay=1.0),
+    Recipe("compose S4", composition(4, 0.9), 2000, weight_decay=2.0),
     Recipe("induction heads", induction.problem, 2500, lr=3e-3),
-    Recipe("regression in context", regression.problem, 2500, lr=1e-3),
+    Recipe("regression in context", regression.problem, 2500, lr=3e-3),
     Recipe(
         "add 31, perceptron", modular("add", 31, 0.75, network="perceptron"), 1500, weight_decay=3.0, arm="perceptron"
     ),
     Recipe(
-        "multiply 31, recurrent", modular("multiply", 31, 0.75, network="recurrent"), 1000, weight_decay=2.0, arm="recurrent"
+        "multiply 31, recurrent", modular("multiply", 31, 0.75, network="recurrent"), 1000, weight_decay=2.0,
+        arm="recurrent",
     ),
     Recipe("sparse parity", parity.problem, 3000, lr=3e-3, arm="perceptron"),
 )  # fmt: skip
@@ -84,11 +85,11 @@ _MATCHED = (
     _without("add 31, two layers", "shuffled labels", problem=modular("add", 31, 0.7, layers=2, shuffled=True)),
     _without("subtract 29", "too little data", problem=modular("subtract", 29, 0.3)),
     _without("subtract 31", "weak weight decay", weight_decay=0.1),
-    _without("multiply 31", "shuffled labels", problem=modular("multiply", 31, 0.75, shuffled=True)),
+    _without("multiply 31", "shuffled labels", problem=modular("multiply", 31, 0.8, shuffled=True)),
     _without("multiply 37", "no weight decay", weight_decay=0.0),
     _without("divide 31", "too little data", problem=modular("divide", 31, 0.3)),
     _without("divide 29", "weak weight decay", weight_decay=0.1),
-    _without("compose S4", "shuffled labels", problem=composition(4, 0.85, shuffled=True)),
+    _without("compose S4", "shuffled labels", problem=composition(4, 0.9, shuffled=True)),
     _without("add 31, perceptron", "no weight decay", weight_decay=0.0),
     _without("multiply 31, recurrent", "too little data", problem=modular("multiply", 31, 0.3, network="recurrent")),
 )
