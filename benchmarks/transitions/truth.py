@@ -37,6 +37,7 @@ SMOOTH = 1 / 3
 NEVER = 0.3
 TENFOLD, WITHIN = 10.0, 20
 SETTLED, AFTER_THROW = 2.0, 40
+ROUNDING = 1e-7  # a loss below is rounding, in single precision
 AFTER_DECLARED, AFTER_DISTURBED = 200, 100
 
 
@@ -109,7 +110,7 @@ def throws(steps: NDArray[np.int64], loss: NDArray[np.float64]) -> list[tuple[in
     found: list[tuple[int, int]] = []
     at = WITHIN
     while at < len(loss):
-        floor = np.nanmin(loss[max(0, at - WITHIN) : at])
+        floor = max(float(np.nanmin(loss[max(0, at - WITHIN) : at])), ROUNDING)
         if loss[at] < TENFOLD * floor:
             at += 1
             continue
