@@ -22,6 +22,7 @@ REASONS: dict[str, str] = {
     "unsupported_loss": "not defined for this loss",
     "altered_gradient": "the gradient was changed, clipped say, between being read and the optimizer's step",
     "second_backward": "a second backward pass was made in one step, so that gradients are not those of one loss",
+    "incomplete_gradient": "weights are also used outside of their modules, where it is not heard",
     "ambiguous_batch": "forward passes and losses of a step do not match, so that it is not clear what one example is",
     "no_optimizer": "the monitor was not given the optimizer",
     "too_early": "too few steps have been seen",
@@ -297,6 +298,14 @@ _FISHER = (
         "fisher/effective_dimension", "effective dimension", "tr F (F + d)^-1", "parameters", "sum_k F_kk/(F_kk + d), d the damping",
         "how many parameters the data determine better than a prior of precision d; correlations are left out", "fixed batch; scatters with few draws",
         "MacKay 1992; diagonal form", "log", 1.25, low=0.0,
+    ),
+    Quantity(
+        "fisher/diag_mean", "mean of the Fisher diagonal", "mean F_kk", "1", "tr F/P, over the draws of fisher/trace_mc",
+        "information about a single parameter, layer by layer whatever their sizes", "fixed batch", scale="log", minimum_effect=1.25, low=0.0,
+    ),
+    Quantity(
+        "fisher/diag_max", "maximum of the Fisher diagonal", "max F_kk", "1", "max_k F_kk, over the draws of fisher/trace_mc",
+        "the parameter that is known best", "fixed batch; too large with few draws", scale="log", minimum_effect=1.25, low=0.0,
     ),
     Quantity(
         "fisher/diag_participation", "participation ratio of the Fisher diagonal", "PR(F)", "parameters", "(sum_k F_kk)^2/sum_k F_kk^2",

@@ -120,6 +120,21 @@ def participation(diagonal: Vectors) -> Tensor:
     return total * total / squares
 
 
+def diagonal_summary(diagonal: Vectors) -> Tensor:
+    """Mean, maximum and participation ratio of a diagonal, [3] float64.
+
+    Of an estimate from n draws the mean has no bias. The maximum is too large, and the participation ratio too small,
+    by a factor that goes to 1 as n grows: an entry of one draw scatters by 1.4 times its value.
+
+    Example:
+        >>> diagonal_summary([torch.tensor([1.0, 1.0]), torch.tensor([2.0, 0.0])]).tolist()
+        [1.0, 2.0, 2.6666666666666665]
+    """
+    total = torch.stack([f.sum(dtype=torch.float64) for f in diagonal]).sum()
+    largest = torch.stack([f.max().double() for f in diagonal if f.numel()]).max()
+    return torch.stack([total / sum(f.numel() for f in diagonal), largest, participation(diagonal)])
+
+
 def ggn_residual(outputs: Tensor, loss: str, generator: torch.Generator | None = None) -> Tensor:
     """``H^(1/2) e`` with normal e, H the curvature of the loss of a row at its outputs.
 
