@@ -25,6 +25,7 @@ _REPRESENTATION = (
     "repr/spectral_entropy",
     "repr/effective_rank",
     "repr/participation_ratio",
+    "repr/head_tail_contrast",
 )
 _EXAMPLES = (
     "fisher/trace_empirical",
@@ -82,7 +83,7 @@ def study() -> list[Probe]:
         *_cheap(),
         AttentionProbe(quantities=ALL_QUANTITIES),
         OutputProbe(quantities=_OUTPUT),
-        RepresentationProbe(quantities=_REPRESENTATION),
+        RepresentationProbe(layers="all", quantities=_REPRESENTATION),
         FisherProxyProbe(quantities=_FISHER),
         ExampleGradientProbe(quantities=_EXAMPLES),
         TemperatureProbe(),

@@ -9,6 +9,8 @@ when the device is waited for; undefined is NaN. Every function can be pasted in
 * ``heads``: from rows to heads, with standard errors.
 * ``ensemble``: output distribution and loss.
 * ``representation``: how many directions the representations use.
+* ``information_gain``: what a token adds to those before it.
+* ``covariance_distances``: how far the tokens of two sentences lie apart.
 * ``moments``: count, mean and centred squares, which merge exactly.
 """
 
@@ -36,6 +38,7 @@ from thermo_monitor.physics.canonical import row_statistics as row_statistics
 from thermo_monitor.physics.canonical import specific_heat as specific_heat
 from thermo_monitor.physics.canonical import specific_heat_bound as specific_heat_bound
 from thermo_monitor.physics.canonical import specific_heat_norm as specific_heat_norm
+from thermo_monitor.physics.covariance_distances import sentence_distances as sentence_distances
 from thermo_monitor.physics.ensemble import OutputSums as OutputSums
 from thermo_monitor.physics.ensemble import TokenStatistics as TokenStatistics
 from thermo_monitor.physics.ensemble import output_sums as output_sums
@@ -47,13 +50,19 @@ from thermo_monitor.physics.heads import pooled_moments as pooled_moments
 from thermo_monitor.physics.heads import reduced_temperature as reduced_temperature
 from thermo_monitor.physics.heads import row_sums as row_sums
 from thermo_monitor.physics.heads import specific_heat_pooled as specific_heat_pooled
+from thermo_monitor.physics.information_gain import information_gain as information_gain
+from thermo_monitor.physics.information_gain import information_gains as information_gains
+from thermo_monitor.physics.information_gain import information_gains_from_gram as information_gains_from_gram
 from thermo_monitor.physics.moments import Moments as Moments
 from thermo_monitor.physics.moments import moments_of as moments_of
+from thermo_monitor.physics.representation import binder_cumulant as binder_cumulant
 from thermo_monitor.physics.representation import centred_gram as centred_gram
 from thermo_monitor.physics.representation import effective_rank as effective_rank
+from thermo_monitor.physics.representation import head_tail_contrast as head_tail_contrast
 from thermo_monitor.physics.representation import normalised_gram as normalised_gram
 from thermo_monitor.physics.representation import participation_ratio as participation_ratio
 from thermo_monitor.physics.representation import representation_entropy as representation_entropy
+from thermo_monitor.physics.representation import representation_entropy_cap as representation_entropy_cap
 from thermo_monitor.physics.representation import representation_entropy_from_gram as representation_entropy_from_gram
 from thermo_monitor.physics.representation import spectral_entropy as spectral_entropy
 from thermo_monitor.physics.representation import spectrum as spectrum

@@ -223,3 +223,63 @@ def participation_ratio(lam: Tensor) -> Tensor:
     total: Tensor = lam.sum(-1)
     ratio: Tensor = total * total / (lam * lam).sum(-1)
     return ratio
+
+
+def head_tail_contrast(lam: Tensor, top: int = 5) -> Tensor:
+    """How far the largest eigenvalues stand out, ``m = ln(sum of the top ones / sum of the rest)``.
+
+    An order parameter of representations that condense into few directions (Bi et al. 2026, arXiv:2603.24746; known
+    second-hand). To be taken on held-out data.
+
+    Args:
+        lam: [..., m] eigenvalues, largest first, normalised or not.
+        top: how many count as the head.
+
+    Returns:
+        [...]; NaN with ``top`` directions or fewer, and where the rest is less than a millionth of the whole, which is
+        what rounding in single precision leaves of zero.
+
+    Example:
+        >>> round(head_tail_contrast(torch.full((10,), 0.1, dtype=torch.float64)).item(), 12)
+        0.0
+    """
+    head, rest = lam[..., :top].sum(-1), lam[..., top:].sum(-1)
+    usable = rest > 1e-6 * head
+    return torch.where(usable, (head / torch.where(usable, rest, 1.0)).log(), math.nan)
+
+
+def binder_cumulant(m: Tensor) -> Tensor:
+    """Shape of the distribution of an order parameter over runs, ``U4 = 1 - <m^4> / (3 <m^2>^2)``.
+
+    2/3: the same size of m in every run; 0: Gaussian around zero; below zero: runs of two kinds, as where two phases
+    coexist. Not invariant to a shift of m, so m has to have a natural zero (Binder 1981).
+
+    Args:
+        m: [..., R] one value for each of R runs, R >= 2.
+
+    Returns:
+        [...]; NaN with fewer than 2 runs and where all m are 0.
+
+    Example:
+        >>> round(binder_cumulant(torch.tensor([1.0, -1.0, 1.0, 1.0], dtype=torch.float64)).item(), 9)
+        0.666666667
+    """
+    if m.shape[-1] < 2:
+        return torch.full(m.shape[:-1], math.nan, dtype=m.dtype, device=m.device)
+    scale = m.abs().amax(-1)
+    usable = scale > 0
+    square = (m / torch.where(usable, scale, 1.0).unsqueeze(-1)).square()  # fourth powers of small numbers vanish
+    second = square.mean(-1)
+    ratio = square.square().mean(-1) / torch.where(usable, second.square(), 1.0)
+    return torch.where(usable, 1 - ratio / 3, math.nan)
+
+
+def representation_entropy_cap(n: int, d: int, eps: float = 0.1) -> float:
+    """Largest representation entropy that n rows of width d can have: that of min(n, d) equal directions.
+
+    Example:
+        >>> round(representation_entropy_cap(8, 64), 7), round(representation_entropy_cap(100, 64), 7)
+        (0.1810858, 1.0)
+    """
+    r = min(n, d)
+    return r / d * math.log1p(d / (r * eps**2)) / math.log1p(1 / eps**2) if r else math.nan
