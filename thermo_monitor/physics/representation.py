@@ -15,9 +15,22 @@ from torch import Tensor
 from thermo_monitor.physics.precision import accumulator, precise_matmul, working
 
 
+_SIDE = 1024  # of the blocks in which large Gram matrices are made
+
+
 def _small_gram(x: Tensor) -> Tensor:
     """``x^T x`` or ``x x^T``, whichever is smaller; both have the same eigenvalues apart from zeros."""
-    return precise_matmul(x, x.mT) if x.shape[-2] < x.shape[-1] else precise_matmul(x.mT, x)
+    columns = x.mT if x.shape[-2] < x.shape[-1] else x
+    m = columns.shape[-1]
+    if m < 2 * _SIDE:
+        return precise_matmul(columns.mT, columns)
+    # The lower half is the mirror image of the upper one, so it is not computed.
+    gram = columns.new_empty(*columns.shape[:-2], m, m)
+    for at in range(0, m, _SIDE):
+        here = slice(at, at + _SIDE)
+        gram[..., here, at:] = precise_matmul(columns[..., here].mT, columns[..., at:])
+        gram[..., at + _SIDE :, here] = gram[..., here, at + _SIDE :].mT
+    return gram
 
 
 def normalised_gram(z: Tensor, present: Tensor | None = None) -> Tensor:
@@ -101,9 +114,12 @@ def representation_entropy_from_gram(gram: Tensor, n: int | Tensor | None, d: in
     )
     usable = (rows > 0) & gram.isfinite().all(-1).all(-1)
     a = d / (torch.where(rows > 0, rows, 1.0) * eps * eps)
-    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    safe = torch.where(usable[..., None, None], gram, 0.0)
-    volume = torch.linalg.slogdet(identity + a[..., None, None] * safe).logabsdet
+    matrix = torch.where(usable[..., None, None], gram, 0.0) * a[..., None, None]
+    matrix.diagonal(dim1=-2, dim2=-1).add_(1.0)
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    volume = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    if bool(failed.any()):  # a matrix that is no Gram matrix but for rounding
+        volume = torch.linalg.slogdet(matrix).logabsdet
     return torch.where(usable, volume / (d * math.log1p(1 / eps**2)), math.nan)
 
 

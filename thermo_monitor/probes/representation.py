@@ -39,8 +39,8 @@ class RepresentationProbe:
 
     Attributes:
         module: qualified name of the block; empty: the last element of the model's largest ``nn.ModuleList``.
-        layers: ``last``: that block only. ``all``: the blocks before it in its list as well; each is then a row of a map
-            over layers, and the reading of the model is that of the last. Costs as much again for each block.
+        layers: ``last``: that block only. ``all``: the blocks before it in its list as well; each is then a row of a
+            map over layers, and the reading of the model is that of the last. Costs as much again for each block.
         positions: ``all`` tokens, or the ``last`` of each sequence (the one that answers, in a task with one answer).
         tokens: size of the sample; the spectrum then has at most this many values.
         quantities: keys to measure.
