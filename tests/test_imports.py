@@ -52,6 +52,9 @@ TABLE = {
     },
     "report": LIGHT | {"numpy", "matplotlib", "report_events", "detect"},
     "report_events": LIGHT | {"numpy", "matplotlib"},
+    "analysis": LIGHT | {
+        "torch", "numpy", "scipy", "sklearn", "transformers", "rich", "physics", "detect",
+    },
     "demo": LIGHT | {
         "torch", "numpy", "lightning", "lightning (the framework)", "matplotlib", "rich", "typer", "report", "sinks",
         "detect", "schedule",

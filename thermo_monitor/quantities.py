@@ -34,6 +34,10 @@ REASONS: dict[str, str] = {
     "unsupported_attention": "the attention has a feature that this route does not read correctly",
     "non_finite": "the input held a value that is not finite",
     "unreachable": "no solution exists in the searched interval",
+    "empty_prompt": "the prompt has no token, and no symbol that begins a text is known",
+    "context_exceeded": "the text is longer than the model's context",
+    "no_stop_symbol": "no symbol ends a text, so that the entropy of all continuations is not defined",
+    "truncated": "some continuations were cut off before they stopped",
     "probe_failed": "the probe raised an error and was switched off",
     "learning": "the baseline of every quantity is still being learned",
 }
