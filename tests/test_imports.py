@@ -53,7 +53,8 @@ TABLE = {
     "report": LIGHT | {"numpy", "matplotlib", "report_events", "detect"},
     "report_events": LIGHT | {"numpy", "matplotlib"},
     "analysis": LIGHT | {
-        "torch", "numpy", "scipy", "sklearn", "transformers", "rich", "physics", "detect",
+        "torch", "numpy", "scipy", "sklearn", "transformers", "rich", "physics", "detect", "guard", "probes",
+        "safetensors", "matplotlib", "spreadsheet", "terminal",
     },
     "demo": LIGHT | {
         "torch", "numpy", "lightning", "lightning (the framework)", "matplotlib", "rich", "typer", "report", "sinks",

@@ -58,7 +58,9 @@ def hearing(model: nn.Module) -> Iterator[Callable[[Tensor], Heard]]:
     """
     last = last_block(model)
     if last is None:
-        raise ValueError(f"{type(model).__name__} has no list of blocks (nn.ModuleList) whose representations could be read")
+        raise ValueError(
+            f"{type(model).__name__} has no list of blocks (nn.ModuleList) whose representations could be read"
+        )
     names = blocks(model, last)
     ear = Ear(model, Guard(strict=True))
     heard = Heard()
@@ -90,9 +92,10 @@ def hearing(model: nn.Module) -> Iterator[Callable[[Tensor], Heard]]:
 
     def hear(ids: Tensor) -> Heard:
         heard.hidden, heard.attention = {}, {}
+        first = next(model.parameters(), None)
         ear.open()
         try:
-            output = model(ids)
+            output = model(ids if first is None else ids.to(first.device))
         finally:
             ear.shut()
         return Heard(heard.hidden, heard.attention, output)

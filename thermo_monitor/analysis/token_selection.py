@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy import stats
 from sklearn.exceptions import ConvergenceWarning
@@ -161,14 +162,14 @@ def token_selection(
     states: dict[str, list[Array]] = {}
     attention: dict[str, list[Array]] = {}
     with hearing(model) as hear:
-        for part in ids.split(batch):
+        for part in (ids[at : at + batch] for at in range(0, len(ids), batch)):
             heard = hear(part)
             for layer, hidden in heard.hidden.items():
                 inside = [w for name, w in heard.attention.items() if f"{name}.".startswith(f"{layer}.")]
                 if layer == INPUT or not inside or (layers and layer not in layers):
                     continue
-                mean = sum(w.double().mean(1) for w in inside) / len(inside)
-                attention.setdefault(layer, []).append(mean[:, :-1].numpy())  # type: ignore[union-attr,index]
+                mean = torch.stack([w.double().mean(1) for w in inside]).mean(0)
+                attention.setdefault(layer, []).append(mean[:, :-1].numpy())
                 states.setdefault(layer, []).append(hidden.double().numpy())
     if not states:
         raise ValueError("no attention of a block was heard, so there is nothing to compare with")
