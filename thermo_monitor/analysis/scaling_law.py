@@ -106,7 +106,7 @@ def measure(model: nn.Module, ids: Tensor, *, parameters: int | None = None, bat
     """One point of the law.
 
     Args:
-        model: a causal language model whose blocks can be heard: ids [B, T] -> logits [B, T, V], or an output with such.
+        model: a causal language model whose blocks can be heard, ids [B, T] -> logits [B, T, V].
         ids: [N, n] sentences, the same for all models.
         parameters: size; counted unless given.
         batch: sentences read at a time.
@@ -154,8 +154,8 @@ def power_law(parameters: Sequence[int], values: Array, *, resamples: int = 2000
 
     Args:
         parameters: [K] sizes, at least 5 different ones.
-        values: [K, N] one row of sentences for each model, positive on average; the same sentences in every row, so that
-            they are resampled together.
+        values: [K, N] one row of sentences for each model, positive on average; the same sentences in every row, so
+            that they are resampled together.
         resamples: of the bootstrap over sentences.
         seed: of the resamples.
 

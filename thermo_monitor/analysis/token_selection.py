@@ -1,12 +1,12 @@
 """Which of the tokens before it explain the last one: sparse regression beside attention, over many sentences.
 
-The representation of the last token is regressed on those of the tokens before it, ``x_T = sum_i a_i x_i`` (unit rows), by
-Lasso, ridge and elastic net, and |a| is compared with the head-mean attention of the last query. One sentence shows
+The representation of the last token is regressed on those of the tokens before it, ``x_T = sum_i a_i x_i`` (unit rows),
+by Lasso, ridge and elastic net, and |a| is compared with the head-mean attention of the last query. One sentence shows
 anything; the answer is a mean over sentences with its interval, beside what chance gives.
 
-Two baselines are measured along. ``by_chance`` is the Jaccard index of random sets of the same size. ``mismatched`` is the
-agreement of |a| with the attention of *another* sentence of the same length: what positions alone explain, since both
-recent tokens and the first one are favoured whatever they say.
+Two baselines are measured along. ``by_chance`` is the Jaccard index of random sets of the same size. ``mismatched`` is
+the agreement of |a| with the attention of *another* sentence of the same length: what positions alone explain, since
+both recent tokens and the first one are favoured whatever they say.
 
 The method is that of Tan, Li & Huang 2024 (arXiv:2402.03471), known second-hand; the scaling of the loss is ours.
 """
@@ -68,8 +68,8 @@ class Agreement:
 def coefficients(z: Array, x: Array, method: str, lam: float = 1e-4) -> tuple[Array, bool]:
     """Coefficients of a token over others; all three losses are scaled alike.
 
-    ``|x - z^T a|^2 / (2 d) + lam R(a)`` with R = |a|_1 (lasso), |a|^2 / 2 (ridge), or half of each (elastic_net). Without the
-    1/(2 d) the same lam would be another method.
+    ``|x - z^T a|^2 / (2 d) + lam R(a)`` with R = |a|_1 (lasso), |a|^2 / 2 (ridge), or half of each (elastic_net).
+    Without the 1/(2 d) the same lam would be another method.
 
     Args:
         z: [n, d] the tokens.
@@ -107,7 +107,9 @@ def coefficients(z: Array, x: Array, method: str, lam: float = 1e-4) -> tuple[Ar
 
 
 def top_jaccard(a: Array, weights: Array, k: int) -> float:
-    """Jaccard index of the k largest |a| and the k largest weights; k is cut to the number of coefficients that are not 0.
+    """Jaccard index of the k largest |a| and the k largest weights.
+
+    Where fewer than k coefficients are not 0, k is their number.
 
     Returns:
         In [0, 1]; NaN if all coefficients are 0.
@@ -151,8 +153,8 @@ def token_selection(
         batch: sentences read at a time.
 
     Returns:
-        One entry per block and method. Attention of a block is the mean over its heads, and over its attentions if there
-        are several; the last token's attention to itself is left out.
+        One entry per block and method. Attention of a block is the mean over its heads, and over its attentions if
+        there are several; the last token's attention to itself is left out.
 
     Raises:
         ValueError: too few or too short sentences, or no attention was heard.

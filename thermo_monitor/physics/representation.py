@@ -14,7 +14,6 @@ from torch import Tensor
 
 from thermo_monitor.physics.precision import accumulator, precise_matmul, working
 
-
 _SIDE = 1024  # of the blocks in which large Gram matrices are made
 
 
