@@ -1,11 +1,11 @@
 """A training run as a path through the space of what it predicts, and two questions to the trained model.
 
 A small transformer reads the reference of Python twice, from two seeds, and leaves checkpoints at growing distances in
-time. Their predictions on 256 held-out prompts are compared pair by pair. You will see the two runs as paths on a map that
-keeps the Fisher-Rao distances (classical multidimensional scaling): they start together, since no model knows anything,
-and where they end says how alike two models of the same text become. Then, for the trained model, whether prompts that
-lie close are continued alike, block by block, and what mixing two prompts does to the entropy of the next word; both with
-their intervals, and neither as a claim.
+time. Their predictions on 256 held-out prompts are compared pair by pair. You will see the two runs as paths on a map
+that keeps the Fisher-Rao distances (classical multidimensional scaling): they start together, since neither knows
+anything, and where they end says how alike two models of the same text become. Then, for the trained model, whether
+prompts that lie close are continued alike, block by block, and what mixing two prompts does to the entropy of the next
+word; both with their intervals, and neither as a claim.
 
     python examples/10_distribution_space.py
 
@@ -86,12 +86,11 @@ def main():
         d, most = found.mean[metric], found.largest[metric]
         print(
             f"{metric:10s} start to end {d[first, last]:.3f} (largest {most[first, last]:.3f}), "
-            f"starts of two seeds {d[first, last + 1]:.3f}, ends of two seeds {d[last, -1]:.3f} (largest {most[last, -1]:.3f})"
+            f"starts of two seeds {d[first, last + 1]:.3f}, ends of two seeds {d[last, -1]:.3f} "
+            f"(largest {most[last, -1]:.3f})"
         )
     mapped = embed(found.mean["fisher_rao"])
-    print(
-        f"map: {mapped.kept:.0%} of the squared distances kept, {mapped.negative:.0%} curved, stress {mapped.stress:.2f}"
-    )
+    print(f"map: {mapped.kept:.0%} of the squared distances kept, stress {mapped.stress:.2f}")
 
     model.load_state_dict(runs[0][1][-1])
     correlations = distributional_hypothesis(model, prompts)

@@ -38,6 +38,7 @@ _EXAMPLES = (
 )
 _FISHER = ("fisher/trace_adam_proxy", "fisher/share_adam_proxy")
 _OUTPUT = ("out/predictive_entropy", "out/output_specific_heat", "out/calibration_gap", "loss/loss_variance")
+_TRAINING = ("out/calibration_drift", "out/cross_entropy", "out/entropy_term", "out/training_free_energy")
 
 
 def _cheap() -> list[Probe]:
@@ -82,8 +83,13 @@ def study() -> list[Probe]:
     return [
         *_cheap(),
         AttentionProbe(quantities=ALL_QUANTITIES),
+<<<<<<< HEAD
         OutputProbe(quantities=_OUTPUT),
         RepresentationProbe(layers="all", quantities=_REPRESENTATION),
+=======
+        OutputProbe(quantities=(*_OUTPUT, *_TRAINING)),
+        RepresentationProbe(quantities=_REPRESENTATION),
+>>>>>>> e-ensembles
         FisherProxyProbe(quantities=_FISHER),
         ExampleGradientProbe(quantities=_EXAMPLES),
         TemperatureProbe(),

@@ -210,6 +210,44 @@ _OUTPUT = (
         "whether mixed prompts are continued more vaguely than the prompts; neither sign is claimed", "prompts of equal length",
         "arXiv:2407.21092, conjecture 6.4 (reconstruction)",
     ),
+    Quantity(
+        "out/calibration_drift", "drift of the calibration gap", "d(L - H)/dt", "nats per 1000 steps",
+        "slope of a straight line through the last readings of out/calibration_gap",
+        "whether the model moves towards its data (falling distance from equilibrium) or into overconfidence", "8 readings of the gap; "
+        "the error allows for correlation", "ours",
+    ),
+    Quantity(
+        "out/cross_entropy", "energy of training", "U", "nats", "mean_t -ln p(y_t), without label smoothing",
+        "first part of the free energy of training: how wrong the model is on the data", "labels heard", low=0.0,
+    ),
+    Quantity(
+        "out/entropy_term", "entropy term of training", "T S", "nats", "T mean_t H(p_t); T = 1 for bare cross entropy, beta with an entropy bonus, e/(1 - e) "
+        "with label smoothing e",
+        "second part of the free energy of training: how undecided the model is, at the temperature in force", "labels heard",
+        "label smoothing: second order around the uniform distribution, ours", low=0.0,
+    ),
+    Quantity(
+        "out/training_free_energy", "free energy of training", "F = U - T S", "nats", "out/cross_entropy - out/entropy_term",
+        "what training lowers when entropy is paid for; the calibration gap at T = 1", "labels heard", "arXiv:2407.21092 (reconstruction)",
+    ),
+    Quantity(
+        "out/prompt_entropy", "entropy function of a prompt", "S_L(s)", "nats", "-sum over continuations s' of P_L(s'|s) ln P_L(s'|s), up to the stop symbol",
+        "how many ways the model has of going on: near 0 where it has memorised", "a stop symbol; a lower bound where continuations are cut off",
+        "Yang 2024, arXiv:2407.21092 (second-hand)", low=0.0,
+    ),
+    Quantity(
+        "out/conditional_entropy", "conditional entropy of parallel generations", "<H(p_b)>", "nats", "mean over runs b of H(p_b), p_b the next-token distribution",
+        "how undecided a single run is", "always", "blog Physics of Language, 4 Nov 2025", low=0.0,
+    ),
+    Quantity(
+        "out/marginal_entropy", "marginal entropy of parallel generations", "H(<p_b>)", "nats", "entropy of the mean over runs of the next-token distribution",
+        "how undecided the runs are together; explodes or collapses in long generations", "too low by about the number of words over 2 B for few runs B",
+        "blog Physics of Language, 4 Nov 2025", low=0.0,
+    ),
+    Quantity(
+        "out/ensemble_gap", "gap of marginal and conditional entropy", "JSD", "nats", "mean_b KL(p_b || mean p) = mutual information of run and token",
+        "how much the runs differ", "B >= 2; at most ln B", low=0.0,
+    ),
 )  # fmt: skip
 
 _OPTIMISER = (

@@ -15,13 +15,14 @@ from transformers.cache_utils import DynamicLayer
 _ROOM = 32  # tokens that there is room for, at least
 
 
-class GrowingLayer(DynamicLayer):  # type: ignore[misc]
+class GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     """Keys and values [B, H, T, D] of one layer, at the beginning of larger buffers."""
 
     _buffers: tuple[Tensor, Tensor] | None = None
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Append keys and values [B, H, t, D]; gives all of them."""
+        assert self.keys is not None and self.values is not None  # noqa: PT018 - one fact: the prompt was read
         seen, new = self.keys.shape[-2], key_states.shape[-2]
         buffers = self._buffers
         # Rows that were chosen or repeated since then are tensors of their own.
