@@ -83,13 +83,8 @@ def study() -> list[Probe]:
     return [
         *_cheap(),
         AttentionProbe(quantities=ALL_QUANTITIES),
-<<<<<<< HEAD
-        OutputProbe(quantities=_OUTPUT),
-        RepresentationProbe(layers="all", quantities=_REPRESENTATION),
-=======
         OutputProbe(quantities=(*_OUTPUT, *_TRAINING)),
-        RepresentationProbe(quantities=_REPRESENTATION),
->>>>>>> e-ensembles
+        RepresentationProbe(layers="all", quantities=_REPRESENTATION),
         FisherProxyProbe(quantities=_FISHER),
         ExampleGradientProbe(quantities=_EXAMPLES),
         TemperatureProbe(),

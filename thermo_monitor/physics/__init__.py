@@ -40,11 +40,8 @@ from thermo_monitor.physics.canonical import row_statistics as row_statistics
 from thermo_monitor.physics.canonical import specific_heat as specific_heat
 from thermo_monitor.physics.canonical import specific_heat_bound as specific_heat_bound
 from thermo_monitor.physics.canonical import specific_heat_norm as specific_heat_norm
-<<<<<<< HEAD
 from thermo_monitor.physics.covariance_distances import sentence_distances as sentence_distances
-=======
 from thermo_monitor.physics.ensemble import NextToken as NextToken
->>>>>>> e-ensembles
 from thermo_monitor.physics.ensemble import OutputSums as OutputSums
 from thermo_monitor.physics.ensemble import TokenStatistics as TokenStatistics
 from thermo_monitor.physics.ensemble import distance_from_equilibrium as distance_from_equilibrium
@@ -64,16 +61,13 @@ from thermo_monitor.physics.information_gain import information_gains as informa
 from thermo_monitor.physics.information_gain import information_gains_from_gram as information_gains_from_gram
 from thermo_monitor.physics.moments import Moments as Moments
 from thermo_monitor.physics.moments import moments_of as moments_of
-<<<<<<< HEAD
-from thermo_monitor.physics.representation import binder_cumulant as binder_cumulant
-=======
 from thermo_monitor.physics.parallel import conditional_entropy as conditional_entropy
 from thermo_monitor.physics.parallel import ensemble_gap as ensemble_gap
 from thermo_monitor.physics.parallel import jackknife_marginal_entropy as jackknife_marginal_entropy
 from thermo_monitor.physics.parallel import logit_variance as logit_variance
 from thermo_monitor.physics.parallel import marginal_entropy as marginal_entropy
 from thermo_monitor.physics.parallel import marginal_entropy_slope as marginal_entropy_slope
->>>>>>> e-ensembles
+from thermo_monitor.physics.representation import binder_cumulant as binder_cumulant
 from thermo_monitor.physics.representation import centred_gram as centred_gram
 from thermo_monitor.physics.representation import effective_rank as effective_rank
 from thermo_monitor.physics.representation import head_tail_contrast as head_tail_contrast
