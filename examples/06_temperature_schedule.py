@@ -78,14 +78,14 @@ def draw(curves, target, path):
     for name, found in curves.items():
         axes[0].plot(smooth(found.marginal, 10), label=name, lw=1.2)
         axes[1].plot(smooth(found.conditional, 10), lw=1.2)
-        axes[2].plot(found.temperature, lw=1.2)
+        axes[2].plot(smooth(found.temperature, 10), lw=1.2)
     axes[0].axhspan(0.95 * target, 1.05 * target, color="0.85", zorder=0, label="target ± 5 %")
     axes[0].legend(fontsize=8, ncols=2)
     for axis, label in zip(axes, ("marginal entropy, nats", "conditional entropy, nats", "temperature"), strict=True):
         axis.set_ylabel(label)
     axes[2].set_xlabel("position")
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=90)
+    figure.savefig(path, dpi=72)
 
 
 def main(steps):

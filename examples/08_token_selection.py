@@ -67,10 +67,10 @@ def main():
     ids = text.sentences(options.sentences, 24)
 
     found = token_selection(model, ids)
-    print("block     method       Jaccard               another sentence      chance  Spearman              support")
+    print("block     method       Jaccard               beyond positions      chance  Spearman              support")
     for one in found:
         print(
-            f"{one.layer}  {one.method:11s}  {one.jaccard}  {one.jaccard_mismatched}  {one.by_chance:.3f}   "
+            f"{one.layer}  {one.method:11s}  {one.jaccard}  {one.gain}  {one.by_chance:.3f}   "
             f"{one.spearman}  {one.support:.1f}"
         )
     print(f"of the fits {min(one.converged for one in found):.0%} or more converged")

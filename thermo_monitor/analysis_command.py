@@ -21,7 +21,7 @@ def listed() -> None:
 
     console = Console()
     for name, analysis in ANALYSES.items():
-        console.print(Text(f"{name:12s}{analysis.about}"))
+        console.print(Text(f"{name:12s}{analysis.about}"), soft_wrap=True)
 
 
 def run(model: str, prompts: Path, out: Path, **options: Any) -> bool:

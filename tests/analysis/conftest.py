@@ -6,8 +6,8 @@ from thermo_monitor.probes.routes import modes
 
 
 @pytest.fixture(autouse=True)
-def nothing_left():
-    """One seed for each test; and after it nobody listens."""
+def one_seed():
+    """The same weights in every test; and after it nobody listens."""
     torch.manual_seed(0)
     yield
     assert hub.ACTIVE == ()

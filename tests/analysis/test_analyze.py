@@ -7,11 +7,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from tests.analysis.models import Decoder, sentences
+from tests.analysis.decoders import Decoder, sentences
 from thermo_monitor.analysis.catalogue import ANALYSES
 from thermo_monitor.cli import app
 
-BUILD = "tests.analysis.models:Decoder"
+BUILD = "tests.analysis.decoders:Decoder"
 
 
 def saved(path, seed):

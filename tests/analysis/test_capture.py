@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from tests.analysis.models import LENGTH, Decoder, sentences
+from tests.analysis.decoders import LENGTH, Decoder, sentences
 from thermo_monitor.analysis.capture import hearing
 
 

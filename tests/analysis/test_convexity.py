@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.analysis.models import VOCABULARY, Decoder, sentences
+from tests.analysis.decoders import VOCABULARY, Decoder, sentences
 from thermo_monitor.analysis.convexity import convexity_probe
 from thermo_monitor.physics.canonical import entropy
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.analysis.models import LENGTH, Decoder, sentences
+from tests.analysis.decoders import LENGTH, Decoder, sentences
 from thermo_monitor.analysis.distances import METRICS, Checkpoints, distribution_distances, embed, model_distances
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from tests.analysis.models import Decoder, sentences
+from tests.analysis.decoders import Decoder, sentences
 from thermo_monitor.analysis.distributional import distributional_hypothesis, rank_correlation
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from tests.analysis.models import VOCABULARY, Decoder
+from tests.analysis.decoders import VOCABULARY, Decoder
 from thermo_monitor.analysis.loading import load
 from thermo_monitor.analysis.material import prepare, read_prompts
 
-BUILD = "tests.analysis.models:Decoder"
+BUILD = "tests.analysis.decoders:Decoder"
 
 
 class Trap:
@@ -67,11 +67,11 @@ def test_a_pickle_is_refused_and_not_run(tmp_path, kind):
     ("build", "words"),
     [
         (None, "say what makes the model with --model"),
-        ("tests.analysis.models", "give module:Class"),
-        ("tests.analysis.models:Nothing", "AttributeError"),
+        ("tests.analysis.decoders", "give module:Class"),
+        ("tests.analysis.decoders:Nothing", "AttributeError"),
         ("no_such_module:Class", "ModuleNotFoundError"),
         ("pathlib:PurePosixPath", "makes a PurePosixPath"),
-        ("tests.analysis.models:Block", "does not fit"),
+        ("tests.analysis.decoders:Block", "does not fit"),
     ],
 )
 def test_what_makes_no_model_is_said_in_a_line(tmp_path, build, words):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tests.analysis.models import Decoder, sentences
+from tests.analysis.decoders import Decoder, sentences
 from thermo_monitor.analysis import scaling_law as scaling
 from thermo_monitor.analysis.scaling_law import SERIES, Size, count_parameters, measure, power_law, random_tokens
 from thermo_monitor.physics import representation_entropy, representation_entropy_cap

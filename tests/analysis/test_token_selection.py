@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from tests.analysis.models import Decoder, sentences
+from tests.analysis.decoders import Decoder, sentences
 from thermo_monitor.analysis import token_selection as selection
 from thermo_monitor.analysis.token_selection import METHODS, agreement, coefficients, jaccard_by_chance, top_jaccard
 

@@ -85,7 +85,7 @@ def state_of(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             "plain hyper-parameters (numbers, texts, lists), or write model.state_dict() with safetensors"
         ) from None
     except (RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"{path} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from None
+        raise ValueError(f"{path} cannot be read as a checkpoint: {_line(error)}") from None
     state = held.get("state_dict", held.get("model", held)) if isinstance(held, Mapping) else {}
     weights = {str(k): v for k, v in state.items() if isinstance(v, Tensor)} if isinstance(state, Mapping) else {}
     if not weights:
@@ -117,7 +117,7 @@ def _folder(path: Path) -> nn.Module:
             str(path), local_files_only=True, trust_remote_code=False, use_safetensors=True
         )
     except (ValueError, OSError, RuntimeError, KeyError) as error:
-        raise ValueError(f"transformers cannot load {path}: {str(error).strip().splitlines()[0]}") from None
+        raise ValueError(f"transformers cannot load {path}: {_line(error)}") from None
     loaded: nn.Module = model.eval()
     return loaded
 
@@ -136,7 +136,7 @@ def _tokenizer(path: Path, wanted: bool) -> Any:
     try:
         return transformers.AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
     except (ValueError, OSError, RuntimeError, KeyError, ImportError) as error:
-        raise ValueError(f"transformers cannot load the tokenizer in {path}: {str(error).splitlines()[0]}") from None
+        raise ValueError(f"transformers cannot load the tokenizer in {path}: {_line(error)}") from None
 
 
 def _checkpoint(path: Path, build: str) -> nn.Module:
@@ -144,13 +144,12 @@ def _checkpoint(path: Path, build: str) -> nn.Module:
     model = _built(build, hyper)
     wanted = model.state_dict()
     if set(state) != set(wanted):
-        # A trainer's module wraps the model under a name of its own.
-        prefixes = {key.removesuffix(one) for key in state for one in list(wanted)[:1] if key.endswith(one)}
-        for prefix in sorted(prefixes, key=len):
-            inner = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-            if set(wanted) <= set(inner):
-                state = {k: inner[k] for k in wanted}
-                break
+        # A trainer's module wraps the model under a name of its own. Under two names there are two such parts.
+        first = next(iter(wanted), "")
+        prefixes = [key.removesuffix(first) for key in state if key.endswith(f".{first}")]
+        fitting = [prefix for prefix in prefixes if all(prefix + key in state for key in wanted)]
+        if len(fitting) == 1:
+            state = {key: state[fitting[0] + key] for key in wanted}
     missing, foreign = sorted(set(wanted) - set(state)), sorted(set(state) - set(wanted))
     if missing or foreign:
         lacks = f"lacks {missing[0]}" if missing else f"has {foreign[0]}, which the model lacks"
@@ -158,7 +157,7 @@ def _checkpoint(path: Path, build: str) -> nn.Module:
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise ValueError(f"{path} does not fit {build}: {str(error).splitlines()[-1].strip()}") from None
+        raise ValueError(f"{path} does not fit {build}: {_line(error, -1)}") from None
     return model.eval()
 
 
@@ -179,6 +178,11 @@ def _built(build: str, hyper: Mapping[str, Any]) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise ValueError(f"--model {build} makes a {type(model).__name__}, not a torch.nn.Module")
     return model
+
+
+def _line(error: Exception, at: int = 0) -> str:
+    """One line of an error; its kind if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[at].strip()
 
 
 def _json(path: Path) -> dict[str, Any] | None:

@@ -147,22 +147,31 @@ def total_variation(p: Tensor, q: Tensor) -> Tensor:
 
 
 def geometrization_error(
-    p: Tensor, manifold: Manifold, *, distance: Distance = total_variation, steps: int = 500, seed: int = 0
+    p: Tensor,
+    manifold: Manifold,
+    *,
+    distance: Distance = total_variation,
+    steps: int = 500,
+    starts: int = 3,
+    seed: int = 0,
 ) -> Fit:
     """Fit points of a manifold, one for each prompt and each word, to a table of predictions.
 
-    Minimises the mean KL(p || softmax of the pairing) by Adam over all points and kappas, so the error is an upper
-    bound of the smallest one: the problem is not convex. (Epsilon-geometrization, Yang 2024: a reconstruction.)
+    Minimises the mean KL(p || softmax of the pairing) by Adam over all points and kappas, from several starts of which
+    the best is kept. The problem is not convex, least of all on a torus: the error is an upper bound of the smallest
+    one. (Epsilon-geometrization, Yang 2024: a reconstruction.)
 
     Args:
         p: [S, V] predictions of a model after S prompts.
         manifold: of the fit.
         distance: of two distributions [..., V]; ``physics.information.fisher_rao_distance`` is another.
         steps: of Adam.
-        seed: of the points at the start.
+        starts: how many fits are tried.
+        seed: of the points at the start; the global generator is left alone.
 
     Returns:
-        The fit. With ``Manifold(flat=n)``, n >= min(S, V), any p can be fitted as closely as the steps allow.
+        The fit. With ``Manifold(flat=n)``, n >= min(S, V), any p without zeros can be fitted as closely as the steps
+        allow.
 
     Raises:
         ValueError: if p is no table of distributions.
@@ -174,9 +183,15 @@ def geometrization_error(
     """
     if p.dim() != 2 or not bool(((p >= 0).all(-1) & ((p.sum(-1) - 1).abs() < 1e-3)).all()):
         raise ValueError(f"p {tuple(p.shape)}: give a table [prompts, words] whose rows are distributions")
+    if starts < 1 or steps < 1:
+        raise ValueError(f"starts={starts}, steps={steps}: each has to be at least 1")
     p = p.detach().double().cpu()
     generator = torch.Generator().manual_seed(seed)
+    fits = [_fit(p, manifold, distance, steps, generator) for _ in range(starts)]
+    return min(fits, key=lambda fit: fit.divergence)
 
+
+def _fit(p: Tensor, manifold: Manifold, distance: Distance, steps: int, generator: torch.Generator) -> Fit:
     def points(rows: int) -> Tensor:
         x = torch.randn(rows, manifold.coordinates, generator=generator, dtype=torch.float64)
         x[:, : manifold.flat] *= 0.3
