@@ -46,7 +46,7 @@ def draw(found, words, gains, path):
         left.plot(x, [one.jaccard_mismatched.value for one in some], "_", ms=14, color=COLOURS[method])
     left.plot([], [], "_", ms=14, color="0.3", label="attention of another sentence")
     left.axhline(found[0].by_chance, color="0.6", lw=1, ls=":", label="random words")
-    left.set(xticks=range(len(layers)), xticklabels=layers, ylabel="top-5 Jaccard index", ylim=(0, 1))
+    left.set(xticks=range(len(layers)), xticklabels=layers, ylabel="top-5 Jaccard index", ylim=(0, None))
     left.legend(fontsize=8, frameon=False)
     right.bar(range(len(words)), gains, color="#56A5DC")
     right.set_ylabel("information gain [nats]")

@@ -70,6 +70,7 @@ def draw(sizes, laws, path):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     import numpy as np
+    from matplotlib import ticker
 
     x = np.array([size.parameters for size in sizes])
     order = np.argsort(x)
@@ -93,6 +94,12 @@ def draw(sizes, laws, path):
         axis.set_xlabel("parameters without embeddings")
         axis.legend(fontsize=7, frameon=False)
         axis.margins(y=0.35)
+        axis.xaxis.set_major_locator(ticker.LogLocator(subs=(1, 3)))
+        axis.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        axis.yaxis.set_major_locator(ticker.MaxNLocator(6))
+        axis.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+        for one in (axis.xaxis, axis.yaxis):
+            one.set_minor_locator(ticker.NullLocator())
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
