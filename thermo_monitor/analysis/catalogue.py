@@ -103,7 +103,8 @@ def layers(material: Material) -> Result:
         "participation_ratio",
         "head_tail_contrast",
     )
-    rows, found = [], {}
+    rows: list[tuple[Any, ...]] = []
+    found = {}
     for layer, z in hidden.items():
         lam, d = geometry.spectrum(z), z.shape[-1]
         each = (
@@ -115,8 +116,8 @@ def layers(material: Material) -> Result:
         cap = geometry.representation_entropy_cap(n, d)
         intervals = [x for one in found[layer] for x in (one.value, one.low, one.high)]
         rows.append((layer, d, n, len(z), null, cap, *intervals))
-    columns = ("layer", "width", "tokens", "prompts", "random_tokens", "cap")
-    columns += tuple(f"{name}{end}" for name in names for end in ("", "_low", "_high"))
+    ends = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
+    columns = ("layer", "width", "tokens", "prompts", "random_tokens", "cap", *ends)
 
     def draw(axes: Axes) -> None:
         _errorbars(axes, [one[0] for one in found.values()])

@@ -113,13 +113,12 @@ def _folder(path: Path) -> nn.Module:
             else f"{path} has no safetensors"
         )
     try:
-        model = transformers.AutoModelForCausalLM.from_pretrained(
+        model: nn.Module = transformers.AutoModelForCausalLM.from_pretrained(
             str(path), local_files_only=True, trust_remote_code=False, use_safetensors=True
         )
     except (ValueError, OSError, RuntimeError, KeyError) as error:
         raise ValueError(f"transformers cannot load {path}: {_line(error)}") from None
-    loaded: nn.Module = model.eval()
-    return loaded
+    return model.eval()
 
 
 def _tokenizer(path: Path, wanted: bool) -> Any:

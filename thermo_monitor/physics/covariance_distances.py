@@ -199,7 +199,8 @@ def _positive(x: Tensor) -> Tensor:
     finite = x.isfinite().flatten(-2).all(-1)
     lam = torch.linalg.eigvalsh(torch.where(finite[..., None, None], x, 0.0))
     rounding = x.shape[-1] * torch.finfo(x.dtype).eps
-    return finite & (lam[..., 0] > rounding * lam[..., -1])
+    positive: Tensor = finite & (lam[..., 0] > rounding * lam[..., -1])
+    return positive
 
 
 def _regular(x: Tensor, positive: Tensor) -> Tensor:
