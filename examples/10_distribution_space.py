@@ -93,7 +93,7 @@ def main():
     print(f"map: {mapped.kept:.0%} of the squared distances kept, stress {mapped.stress:.2f}")
 
     model.load_state_dict(runs[0][1][-1])
-    correlations = distributional_hypothesis(model, prompts)
+    correlations = distributional_hypothesis(model, prompts[:128], resamples=200)
     for one in correlations:
         print(f"rank correlation of distances, {one.layer:9s} {one.correlation}, by chance up to {one.by_chance:.3f}")
     probe = convexity_probe(model, prompts)

@@ -38,6 +38,7 @@ def test_the_table_of_defaults_is_the_default_preset():
         "docs/defaults.md",
         "docs/detection.md",
         "docs/fisher.md",
+        "docs/representation.md",
         "docs/watching.md",
     ],
 )

@@ -73,13 +73,17 @@ def rank_correlation(
     rng = np.random.default_rng(seed)
     value = _spearman(a[above], b[above])
     resampled, permuted = [], []
+    ranks = np.zeros((n, n))  # a permutation of the prompts permutes the ranks
+    ranks[above] = stats.rankdata(b[above])
+    ranks += ranks.T
+    first = stats.rankdata(a[above])
     for _ in range(resamples):
         pick = rng.integers(n, size=n)
         i, j = pick[above[0]], pick[above[1]]
         other = i != j
         resampled.append(_spearman(a[i[other], j[other]], b[i[other], j[other]]))
         order = rng.permutation(n)
-        permuted.append(abs(_spearman(a[above], b[np.ix_(order, order)][above])))
+        permuted.append(abs(_pearson(first, ranks[np.ix_(order, order)][above])))
     chance = float(np.nanquantile(permuted, level)) if np.isfinite(permuted).any() else math.nan
     return RankCorrelation(layer, percentile_interval(value, resampled, n, level), chance)
 
@@ -127,6 +131,10 @@ def distributional_hypothesis(
 
 
 def _spearman(x: Array, y: Array) -> float:
+    return _pearson(stats.rankdata(x), stats.rankdata(y))
+
+
+def _pearson(x: Array, y: Array) -> float:
     if len(x) < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return math.nan
-    return float(np.corrcoef(stats.rankdata(x), stats.rankdata(y))[0, 1])
+    return float(np.corrcoef(x, y)[0, 1])
