@@ -37,6 +37,7 @@ def test_the_table_of_defaults_is_the_default_preset():
         "CONTRIBUTING.md",
         "docs/defaults.md",
         "docs/detection.md",
+        "docs/ensembles.md",
         "docs/fisher.md",
         "docs/representation.md",
         "docs/watching.md",

@@ -111,10 +111,10 @@ def test_cached_and_padded_is_as_whole_and_alone(kind):
     pytest.importorskip("transformers")
     model = decoder(kind).train()
     prompts = [[1, 2, 3], [4], [5, 6, 7, 8, 9, 1], [7, 7]]
-    options = {"stop": 0, "samples": 12, "tokens": 24}
+    options = {"stop": 0, "samples": 6, "tokens": 14}
     state, mode = torch.get_rng_state(), [part.training for part in model.modules()]
     together = list(prompt_entropy(model, prompts, **options))
-    split = list(prompt_entropy(model, prompts, batch=5, **options))
+    split = list(prompt_entropy(model, prompts, batch=4, **options))
     assert torch.equal(torch.get_rng_state(), state)
     assert [part.training for part in model.modules()] == mode
     model.eval()
@@ -149,6 +149,27 @@ def test_a_lower_bound_below_the_limit_decides_nothing():
     assert found.shares[2.0].value == 1.0
     assert found.shares[2.0].undecided == 1
     assert found.lower_bounds == 1
+
+
+def test_the_bar_knows_how_many_there_are_if_that_can_be_known(monkeypatch):
+    bars = []
+
+    def track(items, description, total, transient):
+        bars.append((description, total))
+        return items
+
+    monkeypatch.setattr("thermo_monitor.analysis.prompts.track", track)
+    for prompts in ([[1], [2]], iter([[1], [2]])):
+        assert len(list(prompt_entropy(MODEL, prompts, stop=0, samples=2, tokens=3, progress=True))) == 2
+    assert bars == [("prompt entropy", 2), ("prompt entropy", None)]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_device_as_on_the_host():
+    there = random_markov().cuda()
+    for one, two in zip(*(prompt_entropy(m, [[1], [2, 3]], stop=0) for m in (MODEL, there)), strict=True):
+        assert one.entropy == pytest.approx(two.entropy, rel=1e-9)
 
 
 def test_prompts_are_taken_one_after_the_other():

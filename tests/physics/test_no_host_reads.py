@@ -6,7 +6,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 
 from thermo_monitor import physics
 
-CASES = ("attention", "output", "representation")
+CASES = ("attention", "output", "representation", "generations")
 
 
 def every_formula(device, case):
@@ -31,7 +31,13 @@ def every_formula(device, case):
                 physics.specific_heat_bound(row.n)
     elif case == "output":
         sums = physics.output_sums(q.flatten(0, 2), torch.zeros(320, dtype=torch.int64, device=device))
-        sums.merge(sums).calibration_gap(), sums.loss_variance()
+        sums.merge(sums).calibration_gap(), sums.loss_variance(), sums.training_free_energy(0.1)
+    elif case == "generations":
+        for formula in (
+            physics.conditional_entropy, physics.marginal_entropy, physics.ensemble_gap, physics.logit_variance,
+            physics.marginal_entropy_slope, physics.jackknife_marginal_entropy, physics.next_token,
+        ):  # fmt: skip
+            formula(q)
     else:
         for present in (None, mask):
             physics.normalised_gram(q, present), physics.centred_gram(q, present)

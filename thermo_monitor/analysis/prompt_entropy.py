@@ -10,7 +10,7 @@ of the entropies of the predictions on the way. Neither has less variance always
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -120,7 +120,7 @@ def prompt_entropy(
     sampling_logits(torch.zeros(1), temperature, top_k, top_p)  # refuses now what it would refuse later
     face = adapt(model)
     stops = stop_symbols(stop, face, tokenizer)
-    total = len(prompts) if hasattr(prompts, "__len__") else None  # type: ignore[arg-type]
+    total = len(prompts) if isinstance(prompts, Sized) else None
     encoded = encode(shown(prompts, progress, "prompt entropy", total), face, tokenizer, begin)
 
     def records() -> Iterator[PromptEntropy]:
