@@ -34,9 +34,9 @@ NAMES = {
 COLOURS = {"representation_entropy": "#1A1A1A", "random_tokens": "#B5A000", "entropy_over_cap": "#56A5DC"}
 
 
-def trained_family(steps, seeds):
+def trained_family(steps, seeds, count):
     text = python_reference()
-    sentences = text.sentences(256, 48)
+    sentences = text.sentences(count, 48)
     for width in WIDTHS:
         for seed in range(seeds):
             torch.manual_seed(seed)
@@ -108,6 +108,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=600, help="of each training")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--sentences", type=int, default=256)
     parser.add_argument("--family", nargs="+", help="folders of local models instead")
     parser.add_argument("--prompts", default="prompts.txt", help="with --family: a file of long lines")
     options = parser.parse_args()
@@ -115,7 +116,7 @@ def main():
     family = (
         local_family(options.family, options.prompts)
         if options.family
-        else trained_family(options.steps, options.seeds)
+        else trained_family(options.steps, options.seeds, options.sentences)
     )
     sizes = list(family)
     laws = scaling.scaling_law(sizes)

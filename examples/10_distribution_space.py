@@ -71,13 +71,14 @@ def draw(marks, found, mapped, correlations, probe, path):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=600, help="of each training")
+    parser.add_argument("--prompts", type=int, default=256)
     options = parser.parse_args()
     torch.set_num_threads(1)
     text = python_reference()
     marks = sorted({round(options.steps * share) for share in (0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1)})
     runs = [run(text, marks, seed) for seed in range(2)]
     model, states = runs[0][0], [state for _, run_states in runs for state in run_states]
-    prompts = text.sentences(256, 24)
+    prompts = text.sentences(options.prompts, 24)
 
     names = [f"seed {seed} step {step}" for seed in range(2) for step in marks]
     found = model_distances(Checkpoints(model, states), prompts.tolist(), names=names)
