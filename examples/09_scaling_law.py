@@ -51,19 +51,6 @@ def trained_family(steps, seeds, count):
             yield size
 
 
-def local_family(folders, prompts):
-    """Models of transformers on this disk, measured on the lines of a file, cut to the same number of tokens."""
-    from thermo_monitor.analysis import loading
-
-    lines = loading.read_prompts(prompts)
-    for folder in folders:
-        loaded = loading.load(folder)
-        ids = [loaded.tokenizer(line)["input_ids"] for line in lines]
-        n = 48
-        kept = torch.tensor([row[:n] for row in ids if len(row) >= n])
-        yield scaling.measure(loaded.model, kept)
-
-
 def draw(sizes, laws, path):
     import matplotlib
 
@@ -114,7 +101,7 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(1)
     family = (
-        local_family(options.family, options.prompts)
+        scaling.local_family(options.family, options.prompts, tokens=48)
         if options.family
         else trained_family(options.steps, options.seeds, options.sentences)
     )

@@ -95,10 +95,25 @@ def test_what_is_no_law_is_refused_or_nan():
         measure(wide, sentences() + 20)
 
 
-def test_local_models_come_one_by_one(tmp_path):
-    loaded = []
-    models = scaling.local_family([tmp_path / "a", str(tmp_path / "b")], lambda path: loaded.append(path) or Decoder())
-    next(models)
-    assert loaded == [tmp_path / "a"]
-    next(models)
-    assert loaded == [tmp_path / "a", tmp_path / "b"]
+def test_a_family_on_this_disk_one_model_at_a_time(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    rows = sentences(5, 10)
+    (tmp_path / "prompts.txt").write_text("1 2 3\n" + "\n".join(" ".join(map(str, row.tolist())) for row in rows))
+    models = []
+    for k in range(2):
+        config = transformers.GPTNeoXConfig(
+            vocab_size=23, hidden_size=8 * (k + 1), num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+            bos_token_id=0, eos_token_id=0, max_position_embeddings=12,
+        )  # fmt: skip
+        models.append(transformers.GPTNeoXForCausalLM(config).eval())
+        models[-1].save_pretrained(tmp_path / str(k))
+    family = scaling.local_family(
+        [tmp_path / "0", str(tmp_path / "1"), tmp_path / "missing"], tmp_path / "prompts.txt", 8
+    )
+    for model in models:
+        size, expected = next(family), measure(model, rows[:, :8])
+        assert size.parameters == expected.parameters
+        assert size.loss == pytest.approx(expected.loss, rel=1e-6)
+        assert size.representation_entropy == pytest.approx(expected.representation_entropy, rel=1e-6)
+    with pytest.raises(ValueError, match="is not on this disk"):
+        next(family)

@@ -12,7 +12,7 @@ are not public to us.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from scipy import stats
 from torch import Tensor, nn
 
 from thermo_monitor.analysis.capture import hearing
+from thermo_monitor.analysis.loading import load
+from thermo_monitor.analysis.material import prepare, read_prompts
 from thermo_monitor.physics import representation as geometry
 
 Array = NDArray[np.float64]
@@ -228,12 +230,18 @@ def series(sizes: Sequence[Size], seed: int = 0) -> dict[str, Array]:
     }
 
 
-def local_family(directories: Iterable[Path | str], load: Callable[[Path], nn.Module]) -> Iterator[nn.Module]:
-    """The models of a family one after the other, so that only one is in memory; Pythia, say.
+def local_family(folders: Iterable[Path | str], prompts: Path | str, tokens: int = 64) -> Iterator[Size]:
+    """Measure the models of a family that lie on this disk, Pythia, say; one at a time is in memory.
 
     Args:
-        directories: local folders of models in the format of transformers, with safetensors.
-        load: such as ``lambda path: loading.load(path).model``, which looks at local files only.
+        folders: of transformers, with safetensors; nothing is downloaded.
+        prompts: file of prompts, see ``material.read_prompts``.
+        tokens: n; the first n tokens of the prompts that have as many are the sentences.
+
+    Raises:
+        ValueError: a model or the prompts cannot be read, or fewer than 2 prompts are long enough.
     """
-    for directory in directories:
-        yield load(Path(directory))
+    for folder in folders:
+        loaded = load(folder)
+        material = prepare(loaded, read_prompts(prompts, ids=loaded.tokenizer is None), length=tokens)
+        yield measure(loaded.model, material.ids)
