@@ -90,6 +90,9 @@ def test_weights_of_another_size_and_files_that_are_none(tmp_path):
     (tmp_path / "c.ckpt").write_bytes(b"")
     with pytest.raises(ValueError, match="cannot be read"):
         load(tmp_path / "c.ckpt", BUILD)
+    (tmp_path / "c.safetensors").write_bytes(b"no header")
+    with pytest.raises(ValueError, match="cannot be read as safetensors"):
+        load(tmp_path / "c.safetensors", BUILD)
     (tmp_path / "d.txt").write_text("")
     with pytest.raises(ValueError, match="is no checkpoint"):
         load(tmp_path / "d.txt", BUILD)
@@ -139,6 +142,10 @@ def test_code_and_pickles_in_a_folder_are_refused(folder, tmp_path):
         load(path)
     assert not (path / "written").exists()
     (path / "config.json").write_text(json.dumps(config))
+    whole = (path / "model.safetensors").read_bytes()
+    (path / "model.safetensors").write_bytes(whole[:100])
+    with pytest.raises(ValueError, match="transformers cannot load"):
+        load(path)
     (path / "model.safetensors").rename(path / "pytorch_model.bin")
     with pytest.raises(ValueError, match=r"pickled weights \(pytorch_model.bin\).*safe_serialization"):
         load(path)

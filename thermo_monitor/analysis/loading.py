@@ -72,9 +72,13 @@ def state_of(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         ValueError: it holds pickled objects, or no weights.
     """
     if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        return load_file(path), {}
+        try:
+            return load_file(path), {}
+        except SafetensorError as error:
+            raise ValueError(f"{path} cannot be read as safetensors: {_line(error)}") from None
     try:
         with warnings.catch_warnings():  # about pickles, which are refused in our own words
             warnings.simplefilter("ignore")
@@ -116,7 +120,7 @@ def _folder(path: Path) -> nn.Module:
         model: nn.Module = transformers.AutoModelForCausalLM.from_pretrained(
             str(path), local_files_only=True, trust_remote_code=False, use_safetensors=True
         )
-    except (ValueError, OSError, RuntimeError, KeyError) as error:
+    except Exception as error:  # of transformers, of the configuration, of safetensors
         raise ValueError(f"transformers cannot load {path}: {_line(error)}") from None
     return model.eval()
 
@@ -134,7 +138,7 @@ def _tokenizer(path: Path, wanted: bool) -> Any:
         raise ValueError(f"the tokenizer in {path} brings code of its own (auto_map), which is not run: refused")
     try:
         return transformers.AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)
-    except (ValueError, OSError, RuntimeError, KeyError, ImportError) as error:
+    except Exception as error:  # of transformers, of tokenizers, of what they lack
         raise ValueError(f"transformers cannot load the tokenizer in {path}: {_line(error)}") from None
 
 
