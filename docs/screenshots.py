@@ -24,7 +24,7 @@ SHOTS = {  # file: state of the tab, colour scheme
     "tab-timeline": (f"view=timeline {BOTH} run=grokking x=log", "light"),
     "tab-evidence": ("view=timeline runs=grokking run=grokking event={generalization} zoom=100_520", "dark"),
     "tab-heads": ("view=heads runs=grokking run=grokking quantity=attn%2Fspecific_heat_norm", "light"),
-    "tab-portrait": ("view=portrait runs=grokking run=grokking", "light"),
+    "tab-portrait": ("view=portrait runs=grokking run=grokking x=log", "light"),
     "tab-runs": (f"view=runs {BOTH} run=control", "dark"),
     "tab-live": ("view=live runs=control run=control", "light"),
 }
@@ -52,7 +52,7 @@ def main() -> None:
                 event = f"grokking%0A{names.get('generalization', '')}".replace(":", "%3A")
                 parts = state.replace("{generalization}", event).split()
                 page.goto(f"{BASE}/#thermo_monitor" + "".join(f"&p.thermo_monitor.{part}" for part in parts))
-                while not (frames := [f for f in page.frames if "plugin_entry" in f.url]):
+                while not (frames := [f for f in page.frames if f.url.endswith("name=1")]):
                     page.wait_for_timeout(50)
                 frames[0].wait_for_selector("main[data-painted]", timeout=60_000)
                 page.wait_for_timeout(700)

@@ -94,10 +94,10 @@ def draw(study, answers, memory, path):
     axes[0].set(xscale="log", xlabel="parameters", ylabel="share of the prompts", title="memorised prompts")
     axes[0].legend(fontsize=8)
     entropy = np.array([record.entropy for record in answers.records])
-    edges = np.logspace(-4, 1, 26)
+    edges = np.linspace(0, 1.02 * entropy.max(), 26)
     for right, word in ((True, "right"), (False, "wrong")):
-        axes[1].hist(np.clip(entropy[answers.right == right], edges[0], None), edges, alpha=0.6, label=word)
-    axes[1].set(xscale="log", xlabel="prompt entropy, nats", title="questions with one answer")
+        axes[1].hist(entropy[answers.right == right], edges, alpha=0.6, label=word)
+    axes[1].set(xlabel="prompt entropy, nats", ylabel="questions", title="questions with one answer")
     axes[1].legend(fontsize=8)
     for key, word in zip(PARTS, ("U, cross entropy", "T S, T = 1", "F = U - T S"), strict=True):
         readings = [(r.step, r.value) for r in memory.readings if r.quantity == key]
@@ -112,11 +112,11 @@ def main(steps):
     torch.set_num_threads(1)
     names, facts = book()
     family, memories = {}, {}
-    widths = WIDTHS if steps >= 300 else WIDTHS[1:4:2]
+    widths, steps = (WIDTHS, steps) if steps >= 300 else (WIDTHS[1:4:2], steps // 3)
     for width in widths:
         family[f"width {width}"], memories[width] = train(width, steps, names, facts)
     prompts = [[*name, ASK] for name in names.tolist()]
-    samples = 32 if steps >= 300 else 4
+    samples = 32 if len(widths) > 2 else 4
     study = against_size(family, prompts, samples=samples, tokens=8)
     for name, size, scan in zip(study.names, study.parameters, study.scans, strict=True):
         near = ", ".join(

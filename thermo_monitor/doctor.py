@@ -57,7 +57,9 @@ def tab() -> Finding:
         return Finding(False, "tab", f"TensorBoard fails to look for tabs: {type(error).__name__}: {error}")
     if "thermo_monitor.tensorboard_plugin.loader.Loader" not in names:
         return Finding(False, "tab", "TensorBoard does not find it: install thermo-monitor where tensorboard runs")
-    return Finding(True, "tab", "TensorBoard finds it")
+    if "thermo_monitor.tensorboard_plugin.loader.FirstLoader" not in names:
+        return Finding(True, "tab", "TensorBoard finds it; for logs to open on it install thermo-monitor again")
+    return Finding(True, "tab", "TensorBoard finds it, and opens on it where the monitor wrote the log")
 
 
 def loader() -> Finding:
@@ -82,10 +84,11 @@ def heard(model: str) -> Iterator[Finding]:
             lines = monitor.describe().splitlines()
     except Exception as error:
         wrong = f"{type(error).__name__}: {error}; give module:Class of a model that is made without arguments"
-        yield Finding(False, model, wrong)
+        yield Finding(False, "model", f"{model}: {wrong}")
         return
+    yield Finding(True, "model", f"{model} can be watched with the default preset:")
     for line in lines:
-        yield Finding(None, model, line)
+        yield Finding(None, "", line)
 
 
 def _version(name: str) -> str | None:

@@ -128,7 +128,8 @@ def _state(events: Sequence[Event]) -> tuple[str, str]:
 def _event(event: Event) -> Text:
     sign, style = PHASES.get(event.phase, ("?", "yellow"))
     text = Text(no_wrap=True, overflow="ellipsis")
-    text.append(f"{sign} {printable(event.phase)} ", style=style)
+    name = event.kind if event.phase == "unexplained" else event.phase
+    text.append(f"{sign} {printable(name)} ", style=style)
     text.append(f"step {interval(event)}  ", style="dim")
     text.append(printable(event.message.partition("; looks like")[0]))
     return text

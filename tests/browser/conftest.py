@@ -3,6 +3,7 @@
 ``THERMO_BROWSER=required`` makes a missing browser a failure, which is what continuous integration sets.
 """
 
+import json
 import os
 import shutil
 import socket
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 
@@ -24,8 +25,8 @@ DATA = "/data/plugin/thermo_monitor"
 
 
 @contextmanager
-def tensorboard(directory, load_fast="auto", *arguments):
-    """Address of a TensorBoard of its own, which has read the log once."""
+def tensorboard(directory, load_fast="auto", *arguments, wait=True):
+    """Address of a TensorBoard of its own, which answers unless nobody waits for that."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -38,7 +39,7 @@ def tensorboard(directory, load_fast="auto", *arguments):
     address = f"http://127.0.0.1:{port}{prefix}"
     try:
         until = time.monotonic() + 60
-        while True:
+        while wait:
             try:
                 with urllib.request.urlopen(f"{address}{DATA}/state", timeout=5) as answer:
                     assert answer.status == 200
@@ -55,13 +56,14 @@ def tensorboard(directory, load_fast="auto", *arguments):
 
 def until_listed(address, *runs):
     """Wait until TensorBoard has read some runs."""
-    import json
-
     until = time.monotonic() + 60
     while time.monotonic() < until:
-        with urllib.request.urlopen(f"{address}{DATA}/state", timeout=10) as answer:
-            if {run["name"] for run in json.load(answer)["runs"]} >= set(runs):
-                return
+        try:
+            with urllib.request.urlopen(f"{address}{DATA}/state", timeout=10) as answer:
+                if {run["name"] for run in json.load(answer)["runs"]} >= set(runs):
+                    return
+        except OSError:
+            pass  # it begins to answer
         time.sleep(0.2)
     raise AssertionError(f"{runs} were not read in a minute")
 
@@ -77,11 +79,33 @@ def log(tmp_path_factory):
     return directory
 
 
-@pytest.fixture(scope="session", params=["auto", "false"], ids=["fast loader", "Python loader"])
-def served(request, log):
-    with tensorboard(log, request.param) as address:
-        until_listed(address, "known", "other", "plain", "evil", "many", logs.EVIL)
-        yield address
+def until_told(address, run):
+    """Wait until TensorBoard has read an event of a run."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        with urllib.request.urlopen(f"{address}{DATA}/events", timeout=10) as answer:
+            if json.load(answer)["events"].get(run):
+                return
+        time.sleep(0.1)
+    raise AssertionError(f"no event of {run} was read in a minute")
+
+
+LOADERS = {"fast loader": "auto", "Python loader": "false"}
+
+
+@pytest.fixture(scope="session")
+def servers(log):
+    """Addresses by loader; both read the log at the same time."""
+    with ExitStack() as stack:
+        addresses = {name: stack.enter_context(tensorboard(log, fast, wait=False)) for name, fast in LOADERS.items()}
+        for address in addresses.values():
+            until_listed(address, "known", "other", "plain", "evil", "many", logs.EVIL)
+        yield addresses
+
+
+@pytest.fixture(scope="session", params=LOADERS)
+def served(request, servers):
+    return servers[request.param]
 
 
 @pytest.fixture(scope="session")
@@ -102,6 +126,10 @@ def browser():
         browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS)
         yield browser
         browser.close()
+
+
+def parts(state):
+    return "".join(f"&p.thermo_monitor.{name}={value}" for name, value in state.items())
 
 
 class Page:
@@ -134,21 +162,26 @@ class Page:
             self.troubles.append(f"status {response.status}: {response.url}")
 
     def open(self, **state):
-        """The tab in a state of its address; the frame that it lives in."""
-        parts = "".join(f"&p.thermo_monitor.{name}={value}" for name, value in state.items())
+        """The tab in a state of its address, without TensorBoard around it, which takes seconds to load."""
         self.page.goto("about:blank")
-        self.page.goto(f"{self.address}/#thermo_monitor{parts}")
+        self.page.goto(f"{self.address}/data/plugin_entry.html?name=1#1{parts(state)}")
+        return self.frame()
+
+    def open_inside(self, **state):
+        """The tab in TensorBoard; the frame that it lives in."""
+        self.page.goto("about:blank")
+        self.page.goto(f"{self.address}/#thermo_monitor{parts(state)}")
         return self.frame()
 
     def frame(self):
+        """The frame of the tab; links by its usual name are sent on from another frame where the tab comes first."""
         until = time.monotonic() + 30
         while time.monotonic() < until:
-            for frame in self.page.frames:
-                if "plugin_entry" in frame.url:
-                    frame.wait_for_selector("html[data-ready]", state="attached", timeout=30_000)
+            for frame in reversed(self.page.frames):
+                if "plugin_entry" in frame.url and frame.query_selector("html[data-ready]"):
                     frame.wait_for_selector("main[data-view]", timeout=30_000)
                     return frame
-            self.page.wait_for_timeout(50)
+            self.page.wait_for_timeout(20)
         raise AssertionError("the tab did not open")
 
 

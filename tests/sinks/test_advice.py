@@ -24,7 +24,7 @@ def test_advice_depends_on_phase_and_on_kind_where_there_is_none():
 
 @pytest.mark.parametrize(
     ("low", "high", "text"),
-    [(None, None, "10"), (8, 12, "10 [8, 12]"), (None, 12, "10 [?, 12]"), (0, None, "10 [0, ?]")],
+    [(None, None, "10"), (8, 12, "10 [8, 12]"), (None, 12, "10 [?, 12]"), (0, None, "10 [0, ?]"), (10, 10, "10")],
 )
 def test_interval(low, high, text):
     assert interval(event(onset_low=low, onset_high=high)) == text

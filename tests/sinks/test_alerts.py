@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from thermo_monitor.cli import app
 from thermo_monitor.records import Event, Reading
 from thermo_monitor.sinks import AlertSink, Tick
-from thermo_monitor.sinks.channels import Function, Message, TrackioRun, WandbRun, channel
+from thermo_monitor.sinks.channels import Function, Message, NoActiveRun, TrackioRun, WandbRun, channel
 from thermo_monitor.sinks.outbox import Outbox
 
 SECRET = "hunter2-token"
@@ -273,7 +273,8 @@ def test_nothing_secret_is_in_checkpoints_or_in_what_is_shown(caplog):
 
 def test_a_run_of_wandb_gets_an_alert_when_it_is_active(monkeypatch):
     monkeypatch.delitem(sys.modules, "wandb", raising=False)
-    assert WandbRun().send(message()) is False
+    with pytest.raises(NoActiveRun):
+        WandbRun().send(message())
     got = []
     run = SimpleNamespace(alert=lambda **told: got.append(told))
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(run=run))
@@ -292,7 +293,8 @@ def test_a_run_of_trackio_is_found_from_the_sending_thread(monkeypatch):
         alert=lambda title, text, level: got.append((active.get(), level)),
     )
     monkeypatch.setitem(sys.modules, "trackio", trackio)
-    assert TrackioRun().send(message()) is False
+    with pytest.raises(NoActiveRun):
+        TrackioRun().send(message())
     active.set("mine")
     sink = AlertSink(["trackio"])
     sink.event(shift(level="error"))

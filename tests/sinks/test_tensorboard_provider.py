@@ -13,18 +13,18 @@ from thermo_monitor.records import Event, Reading
 from thermo_monitor.sinks import Frame, TensorBoardSink, Tick
 
 
-def serve_python(log_dir):
+def serve_python(log_dir, samples=None):
     from tensorboard.backend.event_processing.data_ingester import LocalDataIngester
 
     parser = argparse.ArgumentParser()
     CorePluginLoader().define_flags(parser)
     arguments = ["--logdir", str(log_dir), "--reload_interval", "0", "--reload_task", "blocking"]
-    ingester = LocalDataIngester(parser.parse_args(arguments))
+    ingester = LocalDataIngester(parser.parse_args(arguments, argparse.Namespace(samples_per_plugin=samples or {})))
     ingester.start()
     return ingester
 
 
-def serve_fast(log_dir):
+def serve_fast(log_dir, samples=None):
     from tensorboard.util.grpc_util import ChannelCredsType
 
     try:
@@ -32,7 +32,11 @@ def serve_fast(log_dir):
     except server_ingester.NoDataServerError as error:
         pytest.skip(f"no fast loader on this platform: {error}")
     ingester = server_ingester.SubprocessServerDataIngester(
-        binary, str(log_dir), reload_interval=0, channel_creds_type=ChannelCredsType.LOCAL
+        binary,
+        str(log_dir),
+        reload_interval=0,
+        channel_creds_type=ChannelCredsType.LOCAL,
+        samples_per_plugin=samples,
     )
     ingester.start()
     return ingester

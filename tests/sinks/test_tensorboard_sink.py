@@ -18,7 +18,7 @@ from tensorboard.util.tensor_util import make_ndarray
 from thermo_monitor.records import Event, Reading
 from thermo_monitor.sinks import Frame, TensorBoardSink, Tick
 
-STREAMS = ("scalars", "images", "text", "thermo_monitor", "thermo_monitor_heads")
+STREAMS = ("scalars", "images", "text", "thermo_monitor", "thermo_monitor_heads", "thermo_monitor_series")
 
 
 def load(path):
@@ -63,7 +63,7 @@ def test_scalars_of_a_tick_are_one_record_with_their_wall_time(tmp_path):
     sink.write(tick(3, {"loss/train": 0.1, "attn/entropy": 1.5}))
     sink.close()
     events = [e for e in records(tmp_path) if e.HasField("summary")]
-    assert len(events) == 1
+    assert len(events) == 2  # the other one has what the chunks held when the sink was closed
     assert events[0].wall_time == 1e9 + 3
     assert {v.tag for v in events[0].summary.value} == {
         "thermo/loss/train",
@@ -247,7 +247,7 @@ def test_steps_rise_strictly_in_every_tag_whatever_comes(tmp_path):
     steps = {}
     for step, value in raw_values(tmp_path):
         steps.setdefault(value.tag, []).append(step)
-    assert len(steps) == 9
+    assert len(steps) == 11
     for tag, found in steps.items():
         assert all(a < b for a, b in pairwise(found)), (tag, found)
     assert steps["thermo/loss/train"] == [0, 5, 10, 11, 12]
@@ -291,7 +291,8 @@ def test_number_of_tags_is_the_documented_one(tmp_path):
     sink.event(shift(0))
     sink.close()
     tags = {v.tag for _, v in raw_values(tmp_path)}
-    assert len(tags) == 20 + 2 * 7 + 4 < 40
+    assert len([tag for tag in tags if tag.startswith("series/")]) == 20  # which no stock dashboard lists
+    assert len(tags) - 20 == 20 + 2 * 7 + 4 < 40
 
 
 def test_no_file_before_the_first_word(tmp_path):
@@ -472,12 +473,46 @@ def test_the_stock_dashboard_of_custom_scalars_finds_the_curves_that_belong_toge
     assert metadata.plugin_data.plugin_name == "custom_scalars"
 
 
-def test_the_layout_of_a_user_is_left_alone(tmp_path):
+@pytest.mark.parametrize("theirs", [False, True])
+def test_a_writer_that_was_given_gets_the_layout_unless_it_has_one(tmp_path, theirs):
     from torch.utils.tensorboard import SummaryWriter
 
-    writer = SummaryWriter(tmp_path)
-    sink = TensorBoardSink(writer=writer)
+    for _ in range(2):  # the second time in a directory that has one
+        writer = SummaryWriter(tmp_path)
+        if theirs:
+            writer.add_custom_scalars({"mine": {"chart": ["Multiline", ["a"]]}})
+        sink = TensorBoardSink(writer=writer)
+        for step in range(2):
+            sink.write(tick(step, {"loss/train": 0.1}))
+        sink.close()
+        writer.close()
+    layouts = [v for _, v in raw_values(tmp_path) if v.tag == "custom_scalars__config__"]
+    assert len(layouts) == (2 if theirs else 1)
+    assert all((b"mine" in v.tensor.string_val[0]) is theirs for v in layouts)
+
+
+def test_a_layout_waits_for_a_writer_that_does_not_exist_yet(tmp_path):
+    from torch.utils.tensorboard import SummaryWriter
+
+    made = []
+    sink = TensorBoardSink(writer=lambda: made[0] if made else None)
     sink.write(tick(0, {"loss/train": 0.1}))
+    made.append(SummaryWriter(tmp_path))
+    sink.write(tick(1, {"loss/train": 0.1}))
     sink.close()
-    writer.close()
-    assert "custom_scalars__config__" not in {v.tag for _, v in raw_values(tmp_path)}
+    made[0].close()
+    assert [s for s, v in raw_values(tmp_path) if v.tag == "custom_scalars__config__"] == [1]
+
+
+def test_every_number_is_kept_in_chunks(tmp_path):
+    sink = TensorBoardSink(tmp_path)
+    for step in range(250):
+        sink.write(Tick(step, 1e9 + step, [Reading(step, "loss/train", step / 7)], full=step % 10 == 0))
+        if step == 130:
+            sink.event(shift(130, level="warning"))
+    sink.close()
+    chunks = tensors(tmp_path, "series/loss/train")
+    assert [(step, len(points)) for step, points in chunks] == [(99, 100), (130, 31), (230, 100), (249, 19)]
+    points = np.concatenate([points for _, points in chunks])
+    steps = np.arange(250.0)
+    np.testing.assert_array_equal(points, np.stack([steps, 1e9 + steps, steps / 7], 1))

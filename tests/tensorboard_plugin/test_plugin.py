@@ -17,12 +17,13 @@ from werkzeug.test import Client
 
 from tests import logs
 from tests.sinks.test_tensorboard_provider import serve_fast, serve_python
-from thermo_monitor.records import KINDS, PHASES
-from thermo_monitor.tensorboard_plugin import checkpoints, words
+from thermo_monitor.records import KINDS, PHASES, Event, Reading
+from thermo_monitor.sinks import TensorBoardSink, Tick
+from thermo_monitor.tensorboard_plugin import assets, checkpoints, words
 from thermo_monitor.tensorboard_plugin import plugin as plugin_module
-from thermo_monitor.tensorboard_plugin.listing import Found
-from thermo_monitor.tensorboard_plugin.loader import Loader
-from thermo_monitor.tensorboard_plugin.plugin import ThermoPlugin
+from thermo_monitor.tensorboard_plugin.listing import EVENTS, HEADS, Found
+from thermo_monitor.tensorboard_plugin.loader import SAMPLES, FirstLoader, Loader
+from thermo_monitor.tensorboard_plugin.plugin import FIRST, ThermoPlugin
 
 LOADERS = pytest.mark.parametrize("serve", [serve_python, serve_fast])
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
@@ -65,8 +66,8 @@ class Empty:
 def open_tab():
     ingesters = []
 
-    def start(serve, directory, ready):
-        ingester = serve(directory)
+    def start(serve, directory, ready, samples=None):
+        ingester = serve(directory, samples)
         ingesters.append(ingester)
         tab = Tab(ingester.data_provider, directory)
         until = time.monotonic() + 20
@@ -119,12 +120,18 @@ def test_runs_curves_frames_and_events(tmp_path, serve, open_tab):
     assert np.isnan(frames[:, 1, 2]).all()
 
 
+@pytest.fixture(scope="module")
+def many(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("log")
+    logs.many(directory / "many")
+    return directory
+
+
 @LOADERS
 @pytest.mark.parametrize("samples", ["as TensorBoard has it", "one"])
-def test_of_a_thousand_events_all_are_listed(tmp_path, serve, samples, open_tab):
+def test_of_a_thousand_events_all_are_listed(many, serve, samples, open_tab):
     """Neither helper asks for more samples than TensorBoard keeps by itself: ten of a tag at random, or a hundred."""
-    logs.many(tmp_path / "many")
-    tab = open_tab(serve, tmp_path, lambda t: len(t.get("/events").json()["events"].get("many", ())) == 1000)
+    tab = open_tab(serve, many, lambda t: len(t.get("/events").json()["events"].get("many", ())) == 1000)
     if samples == "one":
         provider = tab.plugin._provider
         read = provider.read_tensors
@@ -133,6 +140,23 @@ def test_of_a_thousand_events_all_are_listed(tmp_path, serve, samples, open_tab)
     assert [e["id"] for e in found] == [f"run:{n}" for n in range(1000)]
     table = tab.get("/events.csv", {"runs": ["many"]}).data.decode()
     assert table.count("\r\n") == 1001
+
+
+@LOADERS
+def test_a_curve_has_all_its_points_though_the_loader_keeps_a_few(tmp_path, serve, open_tab):
+    sink = TensorBoardSink(tmp_path / "long")
+    for step in range(3050):
+        sink.write(Tick(step, 1e9 + step, [Reading(step, "loss/train", step / 3)]))
+    sink.event(Event("shift", 3049, 3000, id="run:0"))  # found last, so all before it was read
+    sink.close()
+    tab = open_tab(serve, tmp_path, lambda t: "long" in t.get("/events").json()["events"], SAMPLES)
+    question = {"runs": ["long"], "tags": ["thermo/loss/train", "thermo/detect/regime"]}
+    head, arrays = unpack(tab.get("/series", question).data)
+    at = [curve["tag"] for curve in head["curves"]].index("thermo/loss/train")
+    steps, walls, values = arrays[3 * at : 3 * at + 3]
+    np.testing.assert_array_equal(steps, np.arange(3050))
+    np.testing.assert_array_equal(values, np.arange(3050) / 3)
+    np.testing.assert_array_equal(walls, 1e9 + np.arange(3050))
 
 
 @LOADERS
@@ -233,7 +257,7 @@ def test_no_path_leads_out_of_the_list_of_files(path):
 def test_the_page_is_served_and_needs_nothing_from_elsewhere():
     tab = Tab(Empty())
     names = list(tab.plugin._files)
-    assert {"index.js", "app.js", "style.css", "uPlot.iife.min.js", "uPlot.LICENSE.txt"} <= set(names)
+    assert {"index.js", "onward.js", "style.css", "uPlot.iife.min.js", "uPlot.LICENSE.txt"} <= set(names)
     for name in names:
         answer = tab.get(f"/static/{name}")
         assert answer.status == 200
@@ -245,9 +269,30 @@ def test_the_page_is_served_and_needs_nothing_from_elsewhere():
 
 
 def test_the_page_stays_small():
-    scripts = sorted(name for name in Tab(Empty()).plugin._files if name.endswith(".js"))
+    sent = Tab(Empty()).plugin._files
+    assert sum(len(content) for name, (content, _) in sent.items() if name.endswith(".js")) <= 60_000
+
+
+def test_scripts_can_be_sent_as_one():
+    """No name is given twice, each module is there once and after those that it imports, and nothing else is left."""
     folder = Path(plugin_module.__file__).parent / "static"
-    assert len(gzip.compress(b"".join((folder / name).read_bytes() for name in scripts), 9)) <= 60_000
+    texts = {file.name: file.read_text() for file in folder.glob("*.js") if file.name not in assets.ALONE}
+    names = [
+        n
+        for text in texts.values()
+        for n in re.findall(r"^(?:export )?(?:async )?(?:const|let|function|class) (\w+)", text, re.M)
+    ]
+    assert len(names) == len(set(names)) > 100
+    one = assets.joined(texts, assets.ENTRY)
+    order = re.findall(r"^// (\w+\.js)$", one, re.M)
+    assert sorted(order) == sorted(texts)
+    for name, text in texts.items():
+        imported = re.findall(r'from "\./([\w.]+)"', text)
+        assert all(order.index(other) < order.index(name) for other in imported)
+    assert "import " not in re.sub(r"^(//.*|.*\".*import.*)$", "", one, flags=re.M)
+    assert re.findall(r"^export .*", one, re.M) == ["export async function render() {"]
+    with pytest.raises(ValueError, match=r"no module none\.js"):
+        assets.joined({"a.js": 'import { b } from "./none.js";\n'}, "a.js")
 
 
 def test_phases_have_a_sign_and_a_colour_in_both_schemes():
@@ -284,10 +329,39 @@ def test_no_checkpoint_is_looked_for_outside_of_the_log(tmp_path, run, kind):
 def test_the_users_own_samples_are_respected():
     flags = argparse.Namespace(samples_per_plugin={"thermo_monitor": 7, "images": 3})
     Loader().fix_flags(flags)
-    assert flags.samples_per_plugin == {"thermo_monitor": 7, "thermo_monitor_heads": 500, "images": 3}
+    assert flags.samples_per_plugin == {**SAMPLES, "thermo_monitor": 7, "images": 3}
     flags = argparse.Namespace(samples_per_plugin=None)
     Loader().fix_flags(flags)
     assert flags.samples_per_plugin["thermo_monitor_heads"] == 500
+
+
+@pytest.mark.parametrize(
+    ("data", "first", "last"), [((), 0, 0), (("scalars",), 0, 1), ((EVENTS, "scalars"), 1, 0), ((HEADS,), 1, 0)]
+)
+def test_the_tab_comes_first_where_the_monitor_wrote_the_log(data, first, last):
+    provider = SimpleNamespace(list_plugins=lambda ctx, experiment_id: list(data))
+    flags = SimpleNamespace(thermo_first="true")
+    context = base_plugin.TBContext(data_provider=provider, flags=flags, plugin_name_to_instance={})
+    tabs = [loader().load(context) for loader in (Loader, FirstLoader)]
+    context.plugin_name_to_instance.update({tab.plugin_name: tab for tab in tabs})
+
+    def shown(tab):  # as TensorBoard asks
+        return bool(set(tab.data_plugin_names()) & set(data)) or tab.is_active()
+
+    assert [shown(tab) for tab in tabs] == [last, first]
+    assert FIRST.isdigit()  # JavaScript lists such names before all others
+    assert tabs[0].get_plugin_apps().keys() == tabs[1].get_plugin_apps().keys()
+    flags.thermo_first = "false"
+    assert FirstLoader().load(context) is None
+    alone = Loader().load(base_plugin.TBContext(data_provider=provider, flags=flags, plugin_name_to_instance={}))
+    assert shown(alone) is bool(data)
+
+
+def test_the_user_decides_whether_the_tab_comes_first():
+    parser = argparse.ArgumentParser()
+    Loader().define_flags(parser)
+    assert parser.parse_args([]).thermo_first == "true"
+    assert parser.parse_args(["--thermo_first", "false"]).thermo_first == "false"
 
 
 def test_tensorboard_finds_the_tab_and_its_loader_imports_next_to_nothing():

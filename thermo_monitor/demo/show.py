@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -31,9 +32,17 @@ def run(directory: Path, steps: int, seed: int, progress: bool) -> dict[str, Dem
     picture = directory / "report.png"
     report.draw(runs, picture)
     console.print(f"Took {time.perf_counter() - started:.0f} s. Picture: {picture}")
-    console.print(f"To look at the runs:  tensorboard --logdir {directory}", soft_wrap=True)
-    console.print("and open  http://localhost:6006/#thermo_monitor", soft_wrap=True)
+    console.print(f"To look at the runs:  {_tensorboard()} --logdir {directory}", soft_wrap=True)
+    console.print("and open  http://localhost:6006/  which opens on the tab with both runs", soft_wrap=True)
     return runs
+
+
+def _tensorboard() -> str:
+    """How to start the TensorBoard of this environment, from a shell that may not know of it."""
+    beside = Path(sys.executable).parent / "tensorboard"
+    found = shutil.which("tensorboard")
+    known = found is not None and Path(found).resolve() == beside.resolve()
+    return "tensorboard" if known or not beside.exists() else str(beside)
 
 
 def _train(directory: Path, steps: int, seed: int, progress: bool, console: Console) -> dict[str, DemoRun]:

@@ -59,7 +59,7 @@ def markdown(events: Iterable[Event]) -> str:
 def interval(event: Event) -> str:
     """Onset with its interval, as far as it is known: ``2100 [2050, 2160]``."""
     low, high = event.onset_low, event.onset_high
-    if low is None and high is None:
+    if (low is None and high is None) or low == high == event.onset:
         return str(event.onset)
     return f"{event.onset} [{'?' if low is None else low}, {'?' if high is None else high}]"
 

@@ -50,6 +50,10 @@ class Channel(Protocol):
         """Whether it was taken. May take long, and may raise."""
 
 
+class NoActiveRun(RuntimeError):
+    """Nobody would see the alert: no run of that service is active."""
+
+
 class Address:
     """A service, by its address in the form of apprise; nothing of it but its scheme is ever shown.
 
@@ -116,11 +120,15 @@ class WandbRun:
         """Nothing: the run belongs to the process."""
 
     def send(self, message: Message) -> bool:
-        """One alert of that run; W&B has levels of its own and titles below 64 characters."""
+        """One alert of that run; W&B has levels of its own and titles below 64 characters.
+
+        Raises:
+            NoActiveRun: there is none, or it has ended.
+        """
         wandb = sys.modules.get("wandb")
         run = getattr(wandb, "run", None)
         if run is None:
-            return False
+            raise NoActiveRun
         level = {"info": "INFO", "warning": "WARN", "error": "ERROR"}[message.level]
         run.alert(title=message.title[:_TITLE], text=message.text, level=level, wait_duration=0)
         return True
@@ -140,13 +148,20 @@ class TrackioRun:
         self._context = contextvars.copy_context()
 
     def send(self, message: Message) -> bool:
-        """One alert of that run."""
+        """One alert of that run.
+
+        Raises:
+            NoActiveRun: there is none, or it has ended.
+        """
         trackio: Any = sys.modules.get("trackio")
         if trackio is None or self._context is None:
-            return False
+            raise NoActiveRun
         names = {"info": "INFO", "warning": "WARN", "error": "ERROR"}
         level = getattr(trackio.AlertLevel, names[message.level])
-        self._context.run(trackio.alert, title=message.title, text=message.text, level=level)
+        try:
+            self._context.run(trackio.alert, title=message.title, text=message.text, level=level)
+        except RuntimeError as error:  # what trackio raises where no run was begun
+            raise NoActiveRun from error
         return True
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tensorboard.compat.proto.summary_pb2 import DATA_CLASS_TENSOR, Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
-from tensorboard.compat.proto.types_pb2 import DT_HALF, DT_STRING
+from tensorboard.compat.proto.types_pb2 import DT_DOUBLE, DT_HALF, DT_STRING
 
 from thermo_monitor.quantities import REGISTRY
 from thermo_monitor.records import SCHEMA
@@ -25,6 +25,7 @@ from thermo_monitor.sinks.heatmap import heat_map
 
 EVENTS = "thermo_monitor"  # plugin name of event data
 HEADS = "thermo_monitor_heads"  # plugin name of frames: another name has another cap in the loader
+SERIES = "thermo_monitor_series"  # plugin name of curves with all their points, for the same reason
 _HALF_MAX = float(np.finfo(np.float16).max)
 
 
@@ -94,6 +95,14 @@ def grid(tag: str, values: NDArray[np.float16], metadata: SummaryMetadata | None
     return Summary.Value(tag=tag, tensor=tensor, metadata=metadata)
 
 
+def series(tag: str, points: NDArray[np.float64], quantity: str) -> Summary.Value:
+    """Points [k, 3] of a curve: step, wall time, value."""
+    content = points.astype("<f8").tobytes()
+    tensor = TensorProto(dtype=DT_DOUBLE, tensor_shape=_shape(points.shape), tensor_content=content)
+    about = json.dumps({"schema": SCHEMA, "quantity": quantity}).encode()
+    return Summary.Value(tag=tag, tensor=tensor, metadata=_metadata(SERIES, about, "every point of the curve"))
+
+
 def strings(tag: str, texts: Sequence[str], metadata: SummaryMetadata) -> Summary.Value:
     """A vector of texts."""
     data = [t.encode("utf-8", "replace") for t in texts]
@@ -125,6 +134,9 @@ _CHARTS = (
 )
 
 
+LAYOUT = "custom_scalars__config__"  # the tag that TensorBoard looks for
+
+
 def layout(namespace: str) -> Summary.Value:
     """Charts that belong together, for TensorBoard's own dashboard of custom scalars."""
     from tensorboard.plugins.custom_scalar.layout_pb2 import Category, Chart, Layout, MultilineChartContent
@@ -136,7 +148,7 @@ def layout(namespace: str) -> Summary.Value:
     content = Layout(category=[Category(title=namespace, chart=charts)]).SerializeToString()
     tensor = TensorProto(dtype=DT_STRING, string_val=[content])
     metadata = _metadata("custom_scalars", b"", "")
-    return Summary.Value(tag="custom_scalars__config__", tensor=tensor, metadata=metadata)
+    return Summary.Value(tag=LAYOUT, tensor=tensor, metadata=metadata)
 
 
 def _described(plugin: str, description: str) -> SummaryMetadata:

@@ -16,6 +16,7 @@ from thermo_monitor.records import Event, Reading
 from thermo_monitor.sinks import summaries
 from thermo_monitor.sinks.advice import is_noteworthy, markdown
 from thermo_monitor.sinks.base import Frame, Tick
+from thermo_monitor.sinks.chunks import LEAST, Chunk, Chunks
 from thermo_monitor.sinks.thinning import Thinning
 from thermo_monitor.sinks.writers import GivenWriter, OwnWriter, Writer
 
@@ -25,8 +26,8 @@ _RECENT = 32  # events that each vector and each table repeat: a loader may drop
 class TensorBoardSink:
     """Writes to an event file, in one process: the caller sees to it that other ranks do not.
 
-    Tags, for S scalar quantities and F quantities with frames: ``S + 2 F + 4``, plus S per layer asked for, plus one
-    for 32 events. With the default preset these are fewer than 40.
+    Tags, for S scalar quantities and F quantities with frames: ``2 S + 2 F + 4``, plus S per layer asked for, plus one
+    for 32 events. Stock dashboards list all but the S series.
 
     ====================================  ========================================================  ===================
     tag                                   holds                                                     written
@@ -34,6 +35,8 @@ class TensorBoardSink:
     ``thermo/<family>/<key>``             a number of the whole model                               each tick
     ``thermo/<family>/<key>/L<ll>``       a number of a layer that was asked for                    each tick
     ``thermo/detect/regime``              number of shifts so far that nobody had scheduled         each tick, at close
+    ``series/<family>/<key>``             float64 [k, 3]: step, wall time and value of k <= 100     chunks, event,
+                                          readings that followed one another                        close
     ``heads/<family>/<key>``              float16 [L, H], the decimal logarithm on a log scale      ticks, thinned
     ``thermo/heads/<family>/<key>``       the same as a picture                                     event, close
     ``events``                            the last 32 events as JSON                                event
@@ -54,8 +57,8 @@ class TensorBoardSink:
         layers: layers that get scalars of their own, by index. Where a layer has no reading of its own, its value is
             the mean over the heads that were measured.
         namespace: first part of the tags.
-        layout: whether to write a layout for the stock dashboard of custom scalars. By default in an event file of our
-            own only: a run has one layout, and the user's writer may have been given one.
+        layout: whether to write a layout for the stock dashboard of custom scalars. By default where the run has none
+            yet: a loader keeps one of a run, the last, and the user's writer may have been given one.
         max_frames: frames of a quantity on the present grid, see :class:`~thermo_monitor.sinks.thinning.Thinning`.
 
     Raises:
@@ -81,7 +84,8 @@ class TensorBoardSink:
         self._layers = tuple(sorted({int(n) for n in layers}))
         self._namespace = namespace.strip("/")
         self._regime_tag = f"{self._namespace}/detect/regime"
-        self._layout = log_dir is not None if layout is None else layout
+        self._layout = layout
+        self._chunks = Chunks()
         self._max_frames = max_frames
         self._step = 0  # of the last tick
         self._last: dict[str, int] = {}  # by tag: step that was written last
@@ -99,11 +103,12 @@ class TensorBoardSink:
     def write(self, tick: Tick) -> None:
         """All numbers and frames of a step, as one record; a step that is not full is left to the files."""
         self._step = max(self._step, tick.step)
-        if not tick.full:  # a record costs a tenth of a millisecond, and TensorBoard shows a thousand points of a curve
-            return
-        values = self._scalars(tick) + [v for f in tick.frames for v in self._frame(f, tick.step)]
-        if values:
-            self._send(self._charts() + values + self._regime(tick.step), tick.step, tick.wall)
+        self._chunks.add(tick.readings, tick.wall)
+        values = self._series(self._chunks.full())
+        if tick.full:  # a record costs a tenth of a millisecond, and TensorBoard shows a thousand points of a curve
+            values += self._scalars(tick) + [v for f in tick.frames for v in self._frame(f, tick.step)]
+            values += [*self._charts(), *self._regime(tick.step)] if values else []
+        self._send(values, tick.step, tick.wall)
 
     def event(self, event: Event) -> None:
         """The events again with the new one; a noteworthy one in words too, with pictures, and on the disk."""
@@ -122,7 +127,7 @@ class TensorBoardSink:
             self._noteworthy.append(event)
             table = markdown(self._noteworthy)
             values.append(summaries.strings(f"{self._namespace}/events", [table], summaries.text_metadata()))
-            values += self._pictures(step)
+            values += self._pictures(step) + self._series(self._chunks.rest(LEAST))
         self._send(values, step, event.wall)
         if is_noteworthy(event):
             self._writer.flush()
@@ -136,7 +141,8 @@ class TensorBoardSink:
             if self._writer.is_open:
                 changed = self._shifts != self._shown
                 step = self._free_step(self._step, [*self._picture_tags(), *([self._regime_tag] if changed else [])])
-                self._send((self._regime(step) if changed else []) + self._pictures(step), step, 0.0)
+                values = self._pictures(step) + self._series(self._chunks.rest(1))
+                self._send((self._regime(step) if changed else []) + values, step, 0.0)
         finally:
             self._writer.close()
 
@@ -195,6 +201,10 @@ class TensorBoardSink:
         self._described.add(tag)
         return [summaries.scalar(tag, value, description)]
 
+    def _series(self, chunks: Iterable[tuple[str, Chunk]]) -> list[Summary.Value]:
+        """Points that no loader will thin out; what an aborted run leaves here unwritten, its scalars have."""
+        return [summaries.series(f"series/{quantity}", chunk, quantity) for quantity, chunk in chunks]
+
     def _frame(self, frame: Frame, step: int) -> list[Summary.Value]:
         quantity, tag = frame.quantity, f"heads/{frame.quantity}"
         if not frame.values.size:
@@ -217,9 +227,11 @@ class TensorBoardSink:
 
     def _charts(self) -> list[Summary.Value]:
         """The layout, with the first numbers."""
-        from thermo_monitor.sinks import summaries
-
+        if self._layout is None and not self._writer.is_open:
+            return []  # nobody knows yet where these numbers will go
         wanted, self._layout = self._layout, False
+        if wanted is None:
+            wanted = not self._writer.holds(summaries.LAYOUT)
         return [summaries.layout(self._namespace)] if wanted else []
 
     def _regime(self, step: int) -> list[Summary.Value]:

@@ -6,6 +6,7 @@ stop. So whoever has a writer should hand it over.
 
 from __future__ import annotations
 
+import mmap
 import os
 import time
 from collections import deque
@@ -18,6 +19,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 _QUEUE = 10_000  # the default of 10 makes training wait for the disk
+_LONG = 2**28  # bytes of an event file that are not searched: a quarter of a second
 _WAITING = 1_000  # summaries kept for a writer that does not exist yet
 
 
@@ -26,6 +28,9 @@ class Writer(Protocol):
 
     def add(self, summary: Any, step: int, wall: float) -> None:
         """Hand over one summary; a wall time of 0 is now."""
+
+    def holds(self, tag: str) -> bool:
+        """Whether somebody wrote a tag to the run already."""
 
     def flush(self) -> None:
         """Everything handed over is in the file when this returns."""
@@ -65,6 +70,10 @@ class OwnWriter:
             self._file = EventFileWriter(str(self._log_dir), max_queue_size=_QUEUE, flush_secs=10)
         self._file.add_event(Event(summary=summary, step=step, wall_time=wall or time.time()))
 
+    def holds(self, tag: str) -> bool:
+        """Never asked of what we did not write: nobody else writes to this file."""
+        return False
+
     def flush(self) -> None:
         """Wait until the thread has written everything."""
         if self._file is not None:
@@ -103,6 +112,15 @@ class GivenWriter:
             summary, step, wall = self._waiting.popleft()
             writer._get_file_writer().add_summary(_translated(summary, writer), step, wall or None)
 
+    def holds(self, tag: str) -> bool:
+        """Looked up in the event files of the writer's directory; true where they cannot be read or are very long."""
+        writer = self._find()
+        directory = getattr(writer, "log_dir", None) or getattr(writer, "logdir", None)
+        if not directory or not os.path.isdir(directory):
+            return True
+        self.flush()
+        return any(_mentions(path, tag.encode()) for path in Path(directory).glob("events.out.tfevents.*"))
+
     def flush(self) -> None:
         """Flush the user's writer."""
         writer = self._find()
@@ -119,6 +137,18 @@ class GivenWriter:
         """False once its owner has closed it: it would open a second file."""
         writer = self._find()
         return writer is not None and getattr(writer, "all_writers", True) is not None
+
+
+def _mentions(path: Path, word: bytes) -> bool:
+    """Whether a file has a word in it."""
+    try:
+        size = path.stat().st_size
+        if not size:
+            return False
+        with path.open("rb") as file, mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ) as data:
+            return size > _LONG or data.find(word) >= 0
+    except (OSError, ValueError):
+        return True
 
 
 def _translated(summary: Any, writer: Any) -> Any:

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-EVENTS, HEADS = "thermo_monitor", "thermo_monitor_heads"  # the names that sinks/summaries.py writes
+# The names that sinks/summaries.py writes.
+EVENTS, HEADS, SERIES = "thermo_monitor", "thermo_monitor_heads", "thermo_monitor_series"
 PREFIX = "thermo/"  # of the tags of readings
 
 

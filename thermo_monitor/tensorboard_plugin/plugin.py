@@ -5,23 +5,23 @@ from __future__ import annotations
 import gzip
 import json
 import math
-import os
 from collections.abc import Callable, Mapping
-from importlib import resources
 from typing import Any
 
 from tensorboard import errors, plugin_util
 from tensorboard.backend import http_util
+from tensorboard.context import RequestContext
 from tensorboard.plugins import base_plugin
 from werkzeug import wrappers
 
 from thermo_monitor.tensorboard_plugin import curves, events, frames, listing, wire
+from thermo_monitor.tensorboard_plugin.assets import files
 from thermo_monitor.tensorboard_plugin.checkpoints import saved
 from thermo_monitor.tensorboard_plugin.listing import EVENTS, HEADS, Log
 from thermo_monitor.tensorboard_plugin.plain import Plain
 from thermo_monitor.tensorboard_plugin.words import words
 
-_TYPES = {".js": "text/javascript", ".css": "text/css", ".txt": "text/plain"}
+FIRST = "1"  # name of the tab where it comes first, see ``first``
 _LONGEST = 200_000  # characters of a question: 400 runs with long names
 
 
@@ -51,20 +51,28 @@ class ThermoPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         super().__init__(context)
         self._provider = context.data_provider
         self._logdir = context.logdir or ""
+        tabs = context.plugin_name_to_instance
+        self._tabs: Mapping[str, Any] = {} if tabs is None else tabs  # fills while TensorBoard starts
         self._plain = Plain()
-        self._files = _files()
+        self._files = files()
 
     def data_plugin_names(self) -> tuple[str, ...]:
         """Data with one of these names makes the tab active; plain numbers do too, since changes are found in them."""
-        return (EVENTS, HEADS, "scalars")
+        return () if FIRST in self._tabs else (EVENTS, HEADS, "scalars")
 
     def is_active(self) -> bool:
-        """Only with data."""
-        return False
+        """Where the tab may also come first: with numbers in a log that holds nothing of ours."""
+        return FIRST in self._tabs and "scalars" in self._data() and not self._data() & {EVENTS, HEADS}
 
     def frontend_metadata(self) -> Any:
-        """An ES module in a frame of its own."""
-        return base_plugin.FrontendMetadata(es_module_path="/static/index.js", tab_name="Thermo")
+        """An ES module in a frame of its own; where the tab comes first, one that sends links on to it."""
+        onward = self.plugin_name != FIRST and FIRST in self._tabs and bool(self._data() & {EVENTS, HEADS})
+        page = "/static/onward.js" if onward else "/static/index.js"
+        return base_plugin.FrontendMetadata(es_module_path=page, tab_name="Thermo")
+
+    def _data(self) -> set[str]:
+        """Names of the data that the log holds."""
+        return set(self._provider.list_plugins(RequestContext(), experiment_id="") or ())
 
     def get_plugin_apps(self) -> dict[str, Any]:
         """Paths and what answers there."""
@@ -172,13 +180,3 @@ def _respond(request: Any, content: str | bytes, code: int = 200) -> Any:
     # TensorBoard compresses text only; level 1 takes a tenth of the time of level 9 and gains nearly as much here.
     packed = gzip.compress(content, 1, mtime=0)
     return http_util.Respond(request, packed, "application/octet-stream", code=code, content_encoding="gzip")
-
-
-def _files() -> dict[str, tuple[bytes, str]]:
-    folder = resources.files("thermo_monitor.tensorboard_plugin") / "static"
-    found = {}
-    for file in folder.iterdir():
-        kind = _TYPES.get(os.path.splitext(file.name)[1])
-        if kind is not None:
-            found[file.name] = (gzip.compress(file.read_bytes(), 9, mtime=0), f"{kind}; charset=utf-8")
-    return found

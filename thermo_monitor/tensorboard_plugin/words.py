@@ -25,12 +25,35 @@ KINDS = {
     "collapse": "attention or representations lost nearly all of their entropy",
     "divergence": "numbers that are no longer finite, or a runaway loss",
 }
+KEYS = (
+    ("1 … 5", "views"),
+    ("n, p", "next, previous event"),
+    ("l", "linear or logarithmic steps"),
+    ("Esc", "whole run, no event"),
+    ("drag", "zoom into steps"),
+    ("double click", "whole run"),
+    ("arrows", "choose a head; move the scrubber"),
+)
+MARKS = (
+    "A solid line is the onset of a change, the shade around it the interval that the onset may be in, thin dashes the "
+    "step at which it was confirmed, and the colour of a stretch its phase. Dotted grey lines were scheduled; short "
+    "ticks are spikes that came back."
+)
+START = {
+    "callback": "from lightning import Trainer\nfrom thermo_monitor.lightning import ThermoMonitor\n\n"
+    "trainer = Trainer(callbacks=[ThermoMonitor()])\ntrainer.fit(model, data)",
+    "demo": "thermo-monitor demo --dir runs/demo\ntensorboard --logdir runs",
+    "plain": "Logs without the callback work as well: changes are then looked for in whatever numbers they hold.",
+}
 
 
 def words() -> dict[str, Any]:
-    """Names, units and meanings; they change with the version only."""
+    """Names, units, meanings and help; they change with the version only."""
     return {
         "version": __version__,
+        "keys": KEYS,
+        "marks": MARKS,
+        "start": START,
         "phases": PHASES,
         "kinds": KINDS,
         "quantities": {

@@ -1,35 +1,32 @@
 // The page around the views: what is chosen, what is fetched when, and who draws.
 
-import { age, fill, h } from "./dom.js";
+import { fill, h } from "./dom.js";
+import { Frame, OVERLAID } from "./frame.js";
 import { Heads } from "./heads.js";
-import * as host from "./host.js";
-import { phaseColour, runColour, setDark, sign } from "./look.js";
+import { isDark, onTheme, readUrl, writeUrl } from "./host.js";
+import { runColour, setDark } from "./look.js";
 import { Live } from "./live.js";
-import { Model } from "./model.js";
 import { Notices } from "./notices.js";
-import { key, summary } from "./phases.js";
+import { key } from "./phases.js";
 import { Portrait } from "./portrait.js";
 import { Runs } from "./runs.js";
 import { Timeline } from "./timeline.js";
 import { ServerError } from "./wire.js";
 
 const VIEWS = { timeline: ["Timeline", Timeline], heads: ["Heads", Heads], portrait: ["Phase portrait", Portrait], runs: ["Runs", Runs], live: ["Live", Live] };
-const OVERLAID = 8;
 const FEW = 3; // runs that are all shown at first
 const OFTEN = 2500; // milliseconds between two looks at the log; TensorBoard itself reads every five seconds
 const SELDOM = 30000; // while nobody looks
 const PATIENCE = 60000; // at most, while the server is gone
-const LISTED = 400; // runs in the list before a filter is asked for
 
 export class App {
-  constructor(place) {
-    this.model = new Model();
+  constructor(place, model) {
+    this.model = model;
     this.unseen = new Set();
     this.view = null;
     this.error = null;
     this.delay = OFTEN;
-    this.filter = "";
-    const url = host.readUrl();
+    const url = readUrl();
     const list = (text) => (text ? text.split("~").map((part) => decodeURIComponent(part)) : []);
     const pair = (text) => {
       const found = (text || "").split("_").map(Number);
@@ -50,32 +47,20 @@ export class App {
       align: url.align || "",
       compare: list(url.compare),
     };
-    this.tabs = h("div", { role: "tablist", class: "tabs", "aria-label": "Views" });
-    this.status = h("div", { class: "status" });
-    this.picker = h("div", { class: "runs-list" });
-    this.search = h("input", { type: "search", placeholder: "Filter runs", "aria-label": "Filter runs", oninput: () => ((this.filter = this.search.value), this.drawPicker()) });
-    this.main = h("main", { role: "tabpanel", id: "view" });
-    this.toasts = h("div", { class: "toasts", "aria-live": "polite" });
-    this.banner = h("div", { class: "banner", role: "status", hidden: true });
-    this.help = h("dialog", { class: "help" });
-    place.append(
-      h("header", {}, this.tabs, h("span", { class: "grow" }), this.status),
-      this.banner,
-      h("div", { class: "body" }, h("nav", { class: "picker", "aria-label": "Runs" }, this.search, this.picker), this.main),
-      this.toasts,
-      this.help,
-    );
-    this.notices = new Notices(this, this.toasts);
+    this.frame = new Frame(this, place, VIEWS);
+    this.main = this.frame.main;
+    this.notices = new Notices(this, this.frame.toasts);
     document.addEventListener("keydown", (e) => this.keys(e));
     document.addEventListener("visibilitychange", () => document.hidden || this.soon(0));
-    host.onTheme(() => this.theme());
+    onTheme(() => this.theme());
     new ResizeObserver(() => this.resized()).observe(this.main);
-    setInterval(() => this.drawStatus(), 1000);
+    setInterval(() => this.frame.drawStatus(), 1000);
     this.theme();
   }
 
-  async start() {
-    this.drawTabs();
+  async start(begun) {
+    this.begun = begun;
+    this.frame.drawTabs();
     fill(this.main, h("p", { class: "loading" }, "Reading the log …"));
     await this.tick(true);
     document.documentElement.setAttribute("data-ready", "yes");
@@ -87,7 +72,7 @@ export class App {
     if (this.busy) return;
     this.busy = true;
     try {
-      const changed = first && !this.model.loaded ? (await this.model.start(), true) : await this.model.refresh();
+      const changed = first && !this.model.loaded ? (await (this.begun || this.model.start()), true) : await this.model.refresh();
       this.error = null;
       this.delay = OFTEN;
       if (changed) {
@@ -96,13 +81,14 @@ export class App {
         await this.show();
       }
     } catch (error) {
+      this.begun = null;
       this.delay = Math.min(PATIENCE, this.delay * 2);
       this.failed(error);
     } finally {
       this.busy = false;
       this.checked = Date.now();
-      this.drawBanner();
-      this.drawStatus();
+      this.frame.drawBanner();
+      this.frame.drawStatus();
       this.soon(document.hidden ? Math.max(SELDOM, this.delay) : this.delay);
     }
   }
@@ -127,9 +113,9 @@ export class App {
   // ------------------------------------------------------------------------------------------------- what is shown
   async show() {
     const { state } = this;
-    this.drawTabs();
-    this.drawPicker();
-    host.writeUrl({
+    this.frame.drawTabs();
+    this.frame.drawPicker();
+    writeUrl({
       view: state.view === "timeline" ? null : state.view,
       runs: state.runs.map(encodeURIComponent).join("~"),
       run: state.focus,
@@ -144,13 +130,18 @@ export class App {
       compare: state.compare.map(encodeURIComponent).join("~"),
     });
     document.body.classList.toggle("empty", !this.model.runs.length);
-    if (!this.model.runs.length) return this.empty();
+    if (!this.model.runs.length) {
+      this.view?.destroy();
+      this.view = null;
+      return this.frame.empty();
+    }
     const [, View] = VIEWS[state.view];
     if (!(this.view instanceof View)) {
       this.view?.destroy();
       fill(this.main);
       this.view = new View(this, this.main);
     }
+    this.model.wantEvents(state.runs).then((came) => came && this.show()).catch((error) => this.failed(error));
     const asked = (this.asked = Symbol(state.view));
     this.main.setAttribute("aria-busy", "true");
     await this.view.prepare();
@@ -173,13 +164,19 @@ export class App {
   failed(error) {
     this.error = error instanceof ServerError ? error.message : "TensorBoard does not answer.";
     if (!(error instanceof ServerError) && !(error instanceof TypeError)) console.error(error);
-    this.drawBanner();
+    this.frame.drawBanner();
   }
 
   zoom(range) {
     this.state.zoom = range;
     if (this.view instanceof Timeline) this.view.zoomed();
-    host.writeUrl({ ...host.readUrl(), zoom: range ? range.map((v) => Math.round(v)).join("_") : null });
+    writeUrl({ ...readUrl(), zoom: range ? range.map((v) => Math.round(v)).join("_") : null });
+  }
+
+  // Two buttons: steps as they are, or their logarithm.
+  axisChoice(label) {
+    const button = (value, name) => h("button", { "aria-pressed": String(this.state.xlog === value), onclick: () => this.set({ xlog: value, zoom: null }) }, name);
+    return h("div", { class: "segmented", role: "group", "aria-label": label, title: label }, button(false, "linear"), button(true, "log"));
   }
 
   // An event is chosen: the timeline shows it large, other views go to its step.
@@ -199,47 +196,7 @@ export class App {
     return runColour(Math.max(0, this.state.runs.indexOf(run)));
   }
 
-  // ----------------------------------------------------------------------------------------------------- the frame
-  drawTabs() {
-    fill(
-      this.tabs,
-      Object.entries(VIEWS).map(([name, [label]]) =>
-        h("button", { role: "tab", id: `tab-${name}`, "aria-controls": "view", "aria-selected": String(name === this.state.view), tabindex: name === this.state.view ? 0 : -1, onclick: () => this.set({ view: name }) }, label),
-      ),
-    );
-    this.main.setAttribute("aria-labelledby", `tab-${this.state.view}`);
-  }
-
-  drawPicker() {
-    const { model, state } = this;
-    const words = this.filter.toLowerCase();
-    const found = model.runs.filter((run) => run.name.toLowerCase().includes(words));
-    const rank = (run) => (state.runs.includes(run.name) ? 0 : 1);
-    const shown = found.slice(0, LISTED).sort((a, b) => rank(a) - rank(b));
-    this.search.hidden = model.runs.length < 8;
-    fill(
-      this.picker,
-      shown.map((run) => {
-        const on = state.runs.includes(run.name);
-        const told = summary(model.told(run.name));
-        const focus = run.name === state.focus;
-        return h(
-          "div",
-          { class: `run${on ? " on" : ""}${focus ? " focus" : ""}`, style: { "--run": on ? this.colour(run.name) : "transparent" } },
-          h("input", { type: "checkbox", checked: on || null, "aria-label": `Show ${run.name}`, onchange: () => this.toggle(run.name) }),
-          h(
-            "button",
-            { onclick: () => this.focus(run.name), "aria-current": focus ? "true" : null },
-            h("span", { class: "run-name" }, run.name),
-            h("span", { class: "run-state", style: told ? { "--phase": phaseColour(told.event.phase) } : {} }, told ? [h("span", { class: "sign" }, sign(told.event.phase)), ` ${told.text}`] : run.monitored ? "no event" : "plain log"),
-          ),
-        );
-      }),
-      found.length > LISTED ? h("p", { class: "hint" }, `${found.length - LISTED} more: filter by name.`) : null,
-      state.runs.length >= OVERLAID ? h("p", { class: "hint" }, `${OVERLAID} runs at most are shown together.`) : null,
-    );
-  }
-
+  // ---------------------------------------------------------------------------------------------- what the user does
   focus(name) {
     const { state } = this;
     const runs = state.runs.includes(name) ? state.runs : state.runs.length > 1 ? [...state.runs.slice(0, OVERLAID - 1), name] : [name];
@@ -249,97 +206,24 @@ export class App {
   toggle(name) {
     const { state } = this;
     const on = state.runs.includes(name);
-    if (!on && state.runs.length >= OVERLAID) return this.drawPicker();
+    if (!on && state.runs.length >= OVERLAID) return this.frame.drawPicker();
     const runs = on ? state.runs.filter((run) => run !== name) : [...state.runs, name];
-    if (!runs.length) return this.drawPicker();
+    if (!runs.length) return this.frame.drawPicker();
     this.set({ runs, focus: runs.includes(state.focus) ? state.focus : runs[0], zoom: runs.includes(state.focus) ? state.zoom : null });
   }
 
-  drawStatus() {
-    const { model } = this;
-    const newest = model.runs.reduce((most, run) => Math.max(most, run.wall), 0);
-    const old = newest ? Date.now() / 1000 - newest : NaN;
-    const [mood, words] = this.error ? ["gone", "server gone"] : old < 120 ? ["live", `live, ${age(Math.max(0, old))} old`] : newest ? ["still", `data ${age(old)} old`] : ["still", "no data"];
-    const unseen = this.unseen.size;
-    if (!this.statusParts) {
-      this.statusParts = { words: h("span", { class: "live-state" }), unseen: h("span", { class: "unseen" }) };
-      fill(
-        this.status,
-        this.statusParts.unseen,
-        this.statusParts.words,
-        h("button", { onclick: (e) => this.copy(e.currentTarget) }, "Copy link"),
-        h("button", { "aria-label": "Keys and help", onclick: () => this.openHelp() }, "?"),
-      );
-    }
-    this.statusParts.words.className = `live-state ${mood}`;
-    if (this.statusParts.words.textContent !== words) this.statusParts.words.textContent = words;
-    this.statusParts.unseen.textContent = unseen ? `${unseen} new` : "";
-  }
-
-  async copy(button) {
-    try {
-      await navigator.clipboard.writeText(host.address());
-      button.textContent = "Copied";
-    } catch {
-      button.textContent = "Copy the address above";
-    }
-    setTimeout(() => (button.textContent = "Copy link"), 2000);
-  }
-
-  drawBanner() {
-    const newer = this.model.runs.some((run) => run.newer);
-    const words = this.error ? `${this.error} Trying again in ${Math.round(this.delay / 1000)} s.` : newer ? "Some runs were written by a newer thermo-monitor than this one reads; something may be missing." : "";
-    this.banner.hidden = !words;
-    fill(this.banner, words);
-  }
-
-  empty() {
-    this.view?.destroy();
-    this.view = null;
-    fill(
-      this.main,
-      h(
-        "div",
-        { class: "empty card" },
-        h("h2", {}, "Nothing to show yet"),
-        h("p", {}, "No run with numbers was found in ", h("code", {}, this.model.logdir || "the log directory"), ". This page looks again every few seconds."),
-        h("h3", {}, "Add the callback"),
-        h("pre", {}, 'from lightning import Trainer\nfrom thermo_monitor.lightning import ThermoMonitor\n\ntrainer = Trainer(callbacks=[ThermoMonitor()])\ntrainer.fit(model, data)'),
-        h("h3", {}, "Or try the demo"),
-        h("pre", {}, "thermo-monitor demo --dir runs/demo\ntensorboard --logdir runs"),
-        h("p", { class: "hint" }, "Logs without the callback work as well: changes are then looked for in whatever numbers they hold."),
-      ),
-    );
-    this.main.dataset.view = "empty";
-  }
-
-  openHelp() {
-    const keys = [["1 … 5", "views"], ["n, p", "next, previous event"], ["l", "linear or logarithmic steps"], ["Esc", "whole run, no event"], ["drag", "zoom into steps"], ["double click", "whole run"], ["arrows", "choose a head; move the scrubber"]];
-    fill(
-      this.help,
-      h("h2", {}, "Keys"),
-      h("dl", { class: "facts" }, keys.flatMap(([name, what]) => [h("dt", {}, h("kbd", {}, name)), h("dd", {}, what)])),
-      h("h2", {}, "What the marks mean"),
-      h("p", {}, "A solid line is the onset of a change, the shade around it the interval that the onset may be in, thin dashes the step at which it was confirmed, and the colour of a stretch its phase. Dotted grey lines were scheduled; short ticks are spikes that came back."),
-      h("dl", { class: "facts" }, Object.entries(this.model.words.phases).flatMap(([name, what]) => [h("dt", { style: { color: phaseColour(name) } }, `${sign(name)} ${name}`), h("dd", {}, what)])),
-      h("p", { class: "hint" }, `thermo-monitor ${this.model.words.version}`),
-      h("button", { onclick: () => this.help.close() }, "Close"),
-    );
-    this.help.showModal();
-  }
-
   keys(e) {
-    if (e.ctrlKey || e.metaKey || e.altKey || this.help.open || /^(INPUT|SELECT|TEXTAREA)$/.test(e.target.tagName)) return;
+    if (e.ctrlKey || e.metaKey || e.altKey || this.frame.help.open || /^(INPUT|SELECT|TEXTAREA)$/.test(e.target.tagName)) return;
     const names = Object.keys(VIEWS);
     if (e.key >= "1" && e.key <= "5") this.set({ view: names[Number(e.key) - 1] });
     else if (e.target.role === "tab" && (e.key === "ArrowRight" || e.key === "ArrowLeft")) {
       const next = (names.indexOf(this.state.view) + (e.key === "ArrowRight" ? 1 : names.length - 1)) % names.length;
       this.set({ view: names[next] });
-      this.tabs.children[next].focus();
+      this.frame.tabs.children[next].focus();
     } else if (e.key === "n" || e.key === "p") this.walk(e.key === "n" ? 1 : -1);
     else if (e.key === "l") this.set({ xlog: !this.state.xlog, zoom: null });
     else if (e.key === "Escape") this.choose(this.state.focus, null, this.state.view);
-    else if (e.key === "?") this.openHelp();
+    else if (e.key === "?") this.frame.openHelp();
   }
 
   walk(by) {
@@ -352,11 +236,11 @@ export class App {
   }
 
   theme() {
-    const dark = host.isDark();
+    const dark = isDark();
     setDark(dark);
     document.documentElement.dataset.theme = dark ? "dark" : "light";
     if (this.view && this.main.dataset.drawn) {
-      this.drawPicker();
+      this.frame.drawPicker();
       this.view.theme();
     }
   }

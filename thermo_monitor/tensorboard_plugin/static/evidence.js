@@ -122,7 +122,7 @@ export function eventList(app, run) {
           ),
         ),
       )
-    : h("p", { class: "hint" }, found?.monitored ? "No event so far: nothing changed that stands out of the noise by the minimum effect." : "No change was found in the numbers of this run.");
+    : h("p", { class: "hint" }, model.looking.has(run) ? "Looking for changes …" : found?.monitored ? "No event so far: nothing changed that stands out of the noise by the minimum effect." : "No change was found in the numbers of this run.");
   return [
     h("h3", {}, "Events", h("span", { class: "count" }, events.length ? ` ${events.length}` : "")),
     found && !found.monitored

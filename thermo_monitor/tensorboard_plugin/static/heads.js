@@ -1,12 +1,11 @@
 // Layers and heads: a map that a scrubber moves through the run, on one scale for all of it.
 
-import { FONT, sized, text } from "./axes.js";
 import { before, fill, h, number, option, step } from "./dom.js";
-import { inks, phaseColour, sign, viridis } from "./look.js";
+import { at, HeadMap, shown, spread } from "./headmap.js";
+import { phaseColour, sign } from "./look.js";
 import { isSpike, title } from "./phases.js";
 import { spark } from "./spark.js";
 
-const LABELS = 120;
 const SPEED = 12; // seconds that a whole run takes to play
 
 export class Heads {
@@ -18,8 +17,9 @@ export class Heads {
     this.cursor = null; // of the chart of a head; null when that is to be drawn anew
     this.toolbar = h("div", { class: "toolbar" });
     this.canvas = h("canvas", { tabindex: 0, role: "img" });
-    this.tip = h("div", { class: "tip", hidden: true });
     this.legend = h("canvas", { class: "legend", "aria-hidden": "true" });
+    this.map = new HeadMap(this.canvas, this.legend);
+    this.tip = h("div", { class: "tip", hidden: true });
     this.legendBox = h("div", { class: "legend-box" }, this.legend);
     this.ticks = h("div", { class: "scrub-events" });
     this.slider = h("input", { type: "range", min: 0, value: 0, "aria-label": "Step", oninput: () => this.seek(Number(this.slider.value)) });
@@ -92,7 +92,7 @@ export class Heads {
     this.slider.max = this.data.steps.length - 1;
     this.cursor = null;
     this.paint();
-    this.drawLegend();
+    this.map.drawLegend();
     this.drawTicks();
   }
 
@@ -101,12 +101,7 @@ export class Heads {
   }
 
   value(frame, layer, head) {
-    const { layers, heads, values } = this.data;
-    return values[(frame * layers + layer) * heads + head];
-  }
-
-  shown(value) {
-    return this.meta.scale === "log10" ? 10 ** value : value;
+    return at(this.data, frame, layer, head);
   }
 
   seek(index) {
@@ -115,117 +110,17 @@ export class Heads {
     this.paint();
   }
 
-  // The map at one step; everything else is drawn when the data changes.
+  // The step that is shown; everything else is drawn when the data change.
   paint() {
     const { layers, heads, steps } = this.data;
-    const cell = Math.max(7, Math.min(layers > 3 ? 40 : 64, Math.floor(520 / layers)));
-    const place = sized(this.canvas, layers * cell + 26);
-    if (!place) return;
-    const { ctx } = place;
-    const ink = inks();
-    const wide = Math.max(6, Math.min(3 * cell, Math.floor((place.width - LABELS - 4) / heads)));
-    this.grid = { cell, wide };
-    const image = document.createElement("canvas");
-    image.width = heads;
-    image.height = layers;
-    const small = image.getContext("2d");
-    const pixels = small.createImageData(heads, layers);
-    const [least, most] = this.range;
-    const missing = [];
-    for (let layer = 0; layer < layers; layer++) {
-      for (let head = 0; head < heads; head++) {
-        const v = this.value(this.at, layer, head);
-        const p = 4 * (layer * heads + head);
-        if (Number.isNaN(v)) missing.push([layer, head]);
-        else pixels.data.set([...viridis(most > least ? (v - least) / (most - least) : 0.5), 255], p);
-      }
-    }
-    small.putImageData(pixels, 0, 0);
-    ctx.imageSmoothingEnabled = false;
-    ctx.drawImage(image, LABELS, 0, heads * wide, layers * cell);
-    if (missing.length) this.hatch(ctx, missing, ink);
-    if (cell >= 14) {
-      ctx.fillStyle = ink.paper;
-      for (let i = 1; i < heads; i++) ctx.fillRect(LABELS + i * wide - 1, 0, 1, layers * cell);
-      for (let i = 1; i < layers; i++) ctx.fillRect(LABELS, i * cell - 1, heads * wide, 1);
-    }
-    ctx.strokeStyle = ink.strong;
-    ctx.lineWidth = 2;
-    ctx.strokeRect(LABELS + this.cell[1] * wide, this.cell[0] * cell + 1, wide - 1, cell - 2);
-    ctx.fillStyle = ink.text;
-    ctx.font = FONT;
-    ctx.textBaseline = "middle";
-    ctx.textAlign = "right";
-    const everyRow = Math.ceil(13 / cell);
-    for (let l = 0; l < layers; l += everyRow) ctx.fillText(shortened(this.meta.layers[l] || `layer ${l}`), LABELS - 8, (l + 0.5) * cell, LABELS - 10);
-    ctx.textAlign = "center";
-    const everyColumn = Math.ceil(24 / wide);
-    for (let k = 0; k < heads; k += everyColumn) ctx.fillText(heads === 1 ? "layer" : `${wide > 60 ? "head " : ""}${k}`, LABELS + (k + 0.5) * wide, layers * cell + 12);
-    if (wide >= 52 && cell >= 24) this.writeValues(ctx, wide, cell);
+    if (!this.map.paint({ data: this.data, meta: this.meta, range: this.range, at: this.at, cell: this.cell })) return;
     const name = this.app.model.words.quantities[this.meta.quantity]?.name || this.meta.quantity;
-    const value = number(this.shown(this.value(this.at, ...this.cell)));
+    const value = number(shown(this.meta, this.value(this.at, ...this.cell)));
     this.canvas.setAttribute("aria-label", `${name} over ${layers} layers and ${heads} heads at step ${steps[this.at]}; layer ${this.cell[0]}, head ${this.cell[1]}: ${value}. Arrow keys move.`);
     this.slider.value = this.at;
     this.slider.setAttribute("aria-valuetext", `step ${steps[this.at]}`);
     fill(this.now, `step ${step(steps[this.at])}`, this.index === null ? h("span", { class: "hint" }, " newest") : null);
     this.drawDetail();
-  }
-
-  writeValues(ctx, wide, cell) {
-    const [least, most] = this.range;
-    for (let l = 0; l < this.data.layers; l++) {
-      for (let k = 0; k < this.data.heads; k++) {
-        const v = this.value(this.at, l, k);
-        if (Number.isNaN(v)) continue;
-        ctx.fillStyle = (v - least) / (most - least || 1) > 0.55 ? "#10161b" : "#ffffff";
-        ctx.fillText(text(this.shown(v)), LABELS + (k + 0.5) * wide, (l + 0.5) * cell);
-      }
-    }
-  }
-
-  hatch(ctx, cells, ink) {
-    const { cell, wide } = this.grid;
-    ctx.save();
-    ctx.beginPath();
-    for (const [l, k] of cells) ctx.rect(LABELS + k * wide, l * cell, wide, cell);
-    ctx.fillStyle = ink.grid;
-    ctx.fill();
-    ctx.clip();
-    ctx.strokeStyle = ink.axis;
-    ctx.lineWidth = 1;
-    const [w, t] = [this.data.heads * wide, this.data.layers * cell];
-    ctx.beginPath();
-    for (let x = -t; x < w; x += 5) {
-      ctx.moveTo(LABELS + x, t);
-      ctx.lineTo(LABELS + x + t, 0);
-    }
-    ctx.stroke();
-    ctx.restore();
-  }
-
-  drawLegend() {
-    const place = sized(this.legend, 34);
-    if (!place) return;
-    const { ctx } = place;
-    const ink = inks();
-    const width = Math.min(320, place.width - LABELS - 20);
-    for (let i = 0; i < width; i++) {
-      ctx.fillStyle = `rgb(${viridis(i / width).join(",")})`;
-      ctx.fillRect(LABELS + i, 2, 1.5, 10);
-    }
-    const [least, most] = this.range;
-    ctx.fillStyle = ink.text;
-    ctx.font = FONT;
-    ctx.textBaseline = "top";
-    ctx.textAlign = "left";
-    ctx.fillText(text(this.shown(least)), LABELS, 16);
-    ctx.textAlign = "right";
-    ctx.fillText(text(this.shown(most)), LABELS + width, 16);
-    ctx.textAlign = "center";
-    const unit = this.meta.unit && this.meta.unit !== "1" ? ` [${this.meta.unit}]` : "";
-    ctx.fillText(`${this.meta.scale === "log10" ? "log scale" : ""}${unit}`, LABELS + width / 2, 16);
-    ctx.textAlign = "left";
-    ctx.fillText("one scale for the whole run; hatched: not measured", LABELS + width + 16, 2);
   }
 
   drawTicks() {
@@ -255,7 +150,7 @@ export class Heads {
     const { steps } = this.data;
     const [layer, head] = this.cell;
     const name = this.meta.layers[layer] || `layer ${layer}`;
-    const value = this.shown(this.value(this.at, layer, head));
+    const value = shown(this.meta, this.value(this.at, layer, head));
     fill(
       this.detailHead,
       h("span", { class: "strip-title" }, `${name}, head ${head}`),
@@ -267,29 +162,23 @@ export class Heads {
     const others = Array.from({ length: Math.min(this.data.heads, 64) }, (_, k) => k).filter((k) => k !== head);
     const values = course(head);
     const events = this.app.model.told(this.app.state.focus);
-    this.cursor = spark(this.detail, { height: 190, steps, lines: [...others.map(course), values], events, format: (v) => this.shown(v) });
+    this.cursor = spark(this.detail, { height: 190, steps, lines: [...others.map(course), values], events, format: (v) => shown(this.meta, v) });
     this.cursor?.(this.at);
-    this.detail.setAttribute("aria-label", `${name}, head ${head}: ${number(this.shown(values[0]))} at step ${steps[0]}, ${number(this.shown(values[values.length - 1]))} at step ${steps[steps.length - 1]}`);
-  }
-
-  cellAt(e) {
-    const { cell, wide } = this.grid || {};
-    const [l, k] = [Math.floor(e.offsetY / cell), Math.floor((e.offsetX - LABELS) / wide)];
-    return l >= 0 && k >= 0 && l < this.data.layers && k < this.data.heads ? [l, k] : null;
+    this.detail.setAttribute("aria-label", `${name}, head ${head}: ${number(shown(this.meta, values[0]))} at step ${steps[0]}, ${number(shown(this.meta, values[values.length - 1]))} at step ${steps[steps.length - 1]}`);
   }
 
   point(e) {
-    const found = this.data && this.cellAt(e);
+    const found = this.data && this.map.cellAt(e);
     this.tip.hidden = !found;
     if (!found) return;
     const v = this.value(this.at, ...found);
-    fill(this.tip, h("b", {}, Number.isNaN(v) ? "not measured" : number(this.shown(v))), ` ${this.meta.layers[found[0]] || `layer ${found[0]}`}, head ${found[1]}`);
+    fill(this.tip, h("b", {}, Number.isNaN(v) ? "not measured" : number(shown(this.meta, v))), ` ${this.meta.layers[found[0]] || `layer ${found[0]}`}, head ${found[1]}`);
     this.tip.style.left = `${Math.min(e.offsetX + 14, this.canvas.clientWidth - 180)}px`;
     this.tip.style.top = `${e.offsetY + 14}px`;
   }
 
   pick(e) {
-    const found = this.cellAt(e);
+    const found = this.map.cellAt(e);
     if (!found) return;
     this.cell = found;
     this.cursor = null;
@@ -335,7 +224,7 @@ export class Heads {
     if (this.data?.steps.length) {
       this.cursor = null;
       this.paint();
-      this.drawLegend();
+      this.map.drawLegend();
     }
   }
 
@@ -347,15 +236,4 @@ export class Heads {
     this.stop();
     this.root.remove();
   }
-}
-
-const shortened = (name) => (name.length > 18 ? `…${name.slice(-17)}` : name);
-
-function spread(values) {
-  let [least, most] = [Infinity, -Infinity];
-  for (const v of values) {
-    if (v < least) least = v;
-    if (v > most) most = v;
-  }
-  return least <= most ? [least, most] : [0, 1];
 }

@@ -2,7 +2,8 @@
 // interface that was promised, so each use may fail and then the page goes on without.
 
 const NAME = "thermo_monitor";
-const PREFIX = `p.${NAME}.`;
+const OURS = `p.${NAME}.`;
+const TAB = new URLSearchParams(location.search).get("name") || NAME; // the tab comes first under another name
 
 function attempt(use, otherwise) {
   try {
@@ -17,21 +18,21 @@ const hash = () => attempt(() => parent.location.hash.slice(1), "");
 export function readUrl() {
   const found = {};
   for (const part of hash().split("&")) {
-    if (!part.startsWith(PREFIX)) continue;
+    if (!part.startsWith(OURS)) continue;
     const cut = part.indexOf("=");
-    attempt(() => (found[part.slice(PREFIX.length, cut)] = decodeURIComponent(part.slice(cut + 1))));
+    attempt(() => (found[part.slice(OURS.length, cut)] = decodeURIComponent(part.slice(cut + 1))));
   }
   return found;
 }
 
 export function writeUrl(values) {
   const parts = hash().split("&");
-  if (parts[0] !== NAME) return; // another tab is shown
-  const others = parts.filter((part) => part && !part.startsWith(PREFIX));
+  if (parts[0] !== TAB) return; // another tab is shown
+  const others = parts.filter((part) => part && !part.startsWith(OURS));
   const ours = Object.entries(values)
     .filter(([, value]) => value !== null && value !== undefined && value !== "")
-    .map(([name, value]) => `${PREFIX}${name}=${encodeURIComponent(value)}`);
-  attempt(() => parent.history.replaceState(parent.history.state, "", `#${[...others, ...ours].join("&")}`));
+    .map(([name, value]) => `${OURS}${name}=${encodeURIComponent(value)}`);
+  attempt(() => parent.history.replaceState(parent.history.state, "", `${parent.location.href.split("#")[0]}#${[...others, ...ours].join("&")}`));
 }
 
 export const address = () => attempt(() => parent.location.href, location.href);
@@ -49,13 +50,13 @@ export function onTheme(call) {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", call);
 }
 
-let title = null;
+let named = null;
 
 export function badge(count) {
   attempt(() => {
     const there = parent.document;
-    title ??= there.title.replace(/^\(\d+\) /, "");
-    there.title = count ? `(${count}) ${title}` : title;
+    named ??= there.title.replace(/^\(\d+\) /, "");
+    there.title = count ? `(${count}) ${named}` : named;
   });
 }
 

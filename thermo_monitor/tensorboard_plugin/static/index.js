@@ -1,6 +1,7 @@
 // What TensorBoard calls once it has opened the frame: styles, the chart library, then the page.
 
 import { App } from "./app.js";
+import { Model } from "./model.js";
 
 function load(tag, attributes) {
   const element = Object.assign(document.createElement(tag), attributes);
@@ -14,6 +15,9 @@ function load(tag, attributes) {
 export async function render() {
   document.documentElement.lang = "en";
   document.title = "Thermo";
+  const model = new Model();
+  const begun = model.start(); // while the rest is loaded
+  begun.catch(() => {}); // the page says so
   await Promise.all([
     load("link", { rel: "stylesheet", href: "./static/uPlot.min.css" }),
     load("link", { rel: "stylesheet", href: "./static/style.css" }),
@@ -22,6 +26,5 @@ export async function render() {
   const place = document.createElement("div");
   place.className = "app";
   document.body.append(place);
-  const app = new App(place);
-  await app.start();
+  await new App(place, model).start(begun);
 }

@@ -33,7 +33,6 @@ export class Live {
 
   async prepare() {
     const { model, state } = this.app;
-    await model.wantEvents([state.focus]);
     return model.need([state.focus], [...this.tags(), tagOf("detect/score")]);
   }
 

@@ -40,18 +40,15 @@ export const sign = (phase) => SIGN[phase] || SIGN.unexplained;
 export const runColour = (index) => (dark ? RUNS_DARK : RUNS_LIGHT)[index % 8];
 export const faint = (colour, alpha) => colour + Math.round(alpha * 255).toString(16).padStart(2, "0");
 
-// Viridis at 17 even places (S. van der Walt and N. Smith, public domain): monotone in lightness.
-const VIRIDIS = (
-  "440154 48186a 472d7b 424086 3b528b 33638d 2c728e 26828e 21918c 1fa088 28ae80 3fbc73 5ec962 84d44b addc30 d8e219 fde725"
-)
+// Viridis at 9 even places (S. van der Walt and N. Smith, public domain): monotone in lightness.
+const VIRIDIS = "440154 472d7b 3b528b 2c728e 21918c 28ae80 5ec962 addc30 fde725"
   .split(" ")
   .map((c) => [0, 2, 4].map((i) => parseInt(c.slice(i, i + 2), 16)));
 
 export function viridis(share) {
-  const at = Math.min(1, Math.max(0, share)) * 16;
-  const low = Math.min(15, Math.floor(at));
-  const part = at - low;
-  return VIRIDIS[low].map((v, i) => Math.round(v + part * (VIRIDIS[low + 1][i] - v)));
+  const at = Math.min(1, Math.max(0, share)) * 8;
+  const low = Math.min(7, Math.floor(at));
+  return VIRIDIS[low].map((v, i) => Math.round(v + (at - low) * (VIRIDIS[low + 1][i] - v)));
 }
 
 export const viridisCss = (share) => `rgb(${viridis(share).join(",")})`;

@@ -10,16 +10,16 @@ export class Model {
     this.logdir = "";
     this.runs = []; // {name, tags: [name], heads, monitored, newer, step, wall}
     this.events = new Map(); // run -> events, by onset
-    this.words = { phases: {}, kinds: {}, quantities: {}, version: "" };
+    this.words = { phases: {}, kinds: {}, quantities: {}, keys: [], version: "" };
     this.curves = new Map(); // run, tag -> {steps, walls, values, mark}
     this.frames = new Map();
     this.loaded = false;
     this.asked = new Set(); // unmonitored runs whose events are wanted
+    this.looking = new Set(); // those of them that have no answer yet
   }
 
   async start() {
-    this.words = await ask("words");
-    await this.refresh();
+    [this.words] = await Promise.all([ask("words"), this.refresh()]);
   }
 
   run(name) {
@@ -43,12 +43,19 @@ export class Model {
     this.events = new Map(Object.entries(answer.events));
   }
 
-  // Events of unmonitored runs are only looked for when somebody looks at the run.
+  // Events of unmonitored runs are only looked for when somebody looks at the run. That takes a while: nobody waits.
   async wantEvents(names) {
     const fresh = names.filter((name) => this.run(name) && !this.run(name).monitored && !this.asked.has(name));
     if (!fresh.length) return false;
-    for (const name of fresh) this.asked.add(name);
-    await this.refreshEvents();
+    for (const name of fresh) this.asked.add(name) && this.looking.add(name);
+    try {
+      await this.refreshEvents();
+    } catch (error) {
+      for (const name of fresh) this.asked.delete(name);
+      throw error;
+    } finally {
+      for (const name of fresh) this.looking.delete(name);
+    }
     return true;
   }
 

@@ -1,54 +1,13 @@
 // One strip of curves on the shared step axis, drawn by uPlot, with the events behind and before the curves.
 
-import { ticks } from "./axes.js";
+import { FONT, ticks } from "./axes.js";
 import { before, fill, h, number } from "./dom.js";
+import { describe, join } from "./lines.js";
 import { faint, inks, phaseColour } from "./look.js";
 import { high, isScheduled, isSpike, low, stretches } from "./phases.js";
 
 export const LEFT = 62; // pixels of the value axis: the same in all strips, so that steps stand above one another
 export const RIGHT = 14;
-const FONT = '11px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
-
-// The columns that uPlot takes: all steps once, and for each line its values there; "undefined" is passed over.
-export function join(lines, logValues) {
-  const usable = (v) => Number.isFinite(v) && (!logValues || v > 0);
-  const column = (values) => {
-    for (let i = 0; i < values.length; i++) if (!usable(values[i])) return Array.from(values, (v) => (usable(v) ? v : null));
-    return values;
-  };
-  const first = lines[0];
-  if (!first) return [[]];
-  if (lines.every((line) => sameSteps(line.steps, first.steps))) return [first.steps, ...lines.map((l) => column(l.values))];
-  const all = new Float64Array(lines.reduce((sum, line) => sum + line.steps.length, 0));
-  let at = 0;
-  for (const line of lines) {
-    all.set(line.steps, at);
-    at += line.steps.length;
-  }
-  all.sort();
-  let count = 0;
-  for (let i = 0; i < all.length; i++) if (i === 0 || all[i] !== all[count - 1]) all[count++] = all[i];
-  const steps = all.subarray(0, count);
-  return [
-    steps,
-    ...lines.map((line) => {
-      const out = new Array(count);
-      let j = 0;
-      for (let i = 0; i < line.steps.length; i++) {
-        while (steps[j] < line.steps[i]) j++;
-        out[j] = usable(line.values[i]) ? line.values[i] : null;
-      }
-      return out;
-    }),
-  ];
-}
-
-function sameSteps(a, b) {
-  if (a === b) return true;
-  if (a.length !== b.length) return false;
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
-  return true;
-}
 
 // Options: lines [{name, colour, dash, steps, values}], title, note, unit, log, xlog, range, height, last,
 // events, end, chosen; calls: onZoom([low, high] | null), onPick(event).
@@ -126,7 +85,7 @@ export class Strip {
       },
       scales: {
         x: { time: false, distr: o.xlog ? 3 : 1, range: () => o.range },
-        y: { distr: o.log ? 3 : 1, range: (u, min, max) => spread(min, max, o.log, o.bounds) },
+        y: { distr: o.log ? 3 : 1, range: (u, min, max) => room(min, max, o.log, o.bounds) },
       },
       axes: [
         {
@@ -277,7 +236,7 @@ export class Strip {
   }
 }
 
-function spread(min, max, log, bounds) {
+function room(min, max, log, bounds) {
   if (bounds) return bounds;
   if (min === null || max === null || !Number.isFinite(min)) return log ? [0.1, 10] : [0, 1];
   if (log) {
@@ -286,19 +245,4 @@ function spread(min, max, log, bounds) {
   }
   const room = Math.max((max - min) * 0.08, Math.abs(max) * 1e-6, 1e-12);
   return [min - room, max + room];
-}
-
-function describe(o) {
-  const lines = o.lines.map((line) => {
-    let [least, most] = [Infinity, -Infinity];
-    for (const v of line.values) {
-      if (v < least && v > -Infinity) least = v;
-      if (v > most && v < Infinity) most = v;
-    }
-    if (least > most) return `${line.name}: no finite value`;
-    const ends = `from ${number(line.values[0])} to ${number(line.values[line.values.length - 1])}`;
-    return `${line.name}: ${ends}, between ${number(least)} and ${number(most)}`;
-  });
-  const marks = o.events.filter((e) => !isSpike(e)).map((e) => `${e.phase} at step ${e.onset}`);
-  return `${o.title}. ${lines.join("; ")}. ${marks.length ? `Events: ${marks.slice(0, 20).join(", ")}.` : "No events."}`;
 }

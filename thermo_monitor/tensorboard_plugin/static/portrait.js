@@ -2,9 +2,10 @@
 
 import { FONT, limits, scale, sized, text, ticks } from "./axes.js";
 import { before, fill, h, number, option, step } from "./dom.js";
-import { faint, inks, phaseColour, sign, viridisCss } from "./look.js";
+import { inks } from "./look.js";
 import { tagOf } from "./model.js";
 import { isScheduled, isSpike, title } from "./phases.js";
+import { marks, paired, trail } from "./trail.js";
 
 const PAIRS = [
   ["T against C", "attn/reduced_temperature", "attn/specific_heat"],
@@ -22,7 +23,8 @@ export class Portrait {
     this.tip = h("div", { class: "tip", hidden: true });
     this.map = h("div", { class: "map card" }, this.canvas, this.tip);
     this.legend = h("div", { class: "gradient" });
-    this.root = h("div", { class: "portrait" }, this.toolbar, this.map, this.legend);
+    this.foot = h("div", { class: "foot" });
+    this.root = h("div", { class: "portrait" }, this.toolbar, this.map, this.foot);
     place.append(this.root);
     this.canvas.addEventListener("mousemove", (e) => this.point(e));
     this.canvas.addEventListener("mouseleave", () => this.leave());
@@ -48,7 +50,6 @@ export class Portrait {
 
   async prepare() {
     const { model, state } = this.app;
-    await model.wantEvents([state.focus]);
     return model.need([state.focus], this.axes().filter(Boolean));
   }
 
@@ -65,6 +66,7 @@ export class Portrait {
       choose("px", x),
       choose("py", y),
     );
+    fill(this.foot, this.legend, h("span", { class: "grow" }), "colour", this.app.axisChoice("Steps by colour"));
     this.points = x && y ? paired(model.curve(state.focus, x), model.curve(state.focus, y)) : [];
     this.names = [x, y];
     this.paint();
@@ -116,8 +118,8 @@ export class Portrait {
     ctx.rotate(-Math.PI / 2);
     ctx.fillText(name(yt), 0, 0);
     ctx.restore();
-    this.trail(ctx);
-    this.marks(ctx, ink, width);
+    trail(ctx, this.points, this.to, this.app.state.xlog);
+    marks(ctx, this.placed(), this.to, width - PAD.right);
     if (near) {
       const [a, b] = this.to(near);
       ctx.strokeStyle = ink.strong;
@@ -127,43 +129,9 @@ export class Portrait {
       ctx.stroke();
     }
     const [first, last] = [this.points[0], this.points[this.points.length - 1]];
-    fill(this.legend, h("span", {}, `step ${step(first[2])}`), h("span", { class: "ramp" }), h("span", {}, step(last[2])), h("span", { class: "hint" }, " ○ first, ● last point; signs are events at their onset"));
+    fill(this.legend, h("span", {}, `step ${step(first[2])}`), h("span", { class: "ramp" }), h("span", {}, `${step(last[2])}${this.app.state.xlog ? ", log" : ""}`), h("span", { class: "hint" }, " ○ first, ● last point; signs are events at their onset"));
     const events = this.placed().map(({ event }) => `${title(event)} at step ${event.onset}`);
     this.canvas.setAttribute("aria-label", `${name(yt)} against ${name(xt)} in run ${state.focus}: from (${number(first[0])}, ${number(first[1])}) at step ${first[2]} to (${number(last[0])}, ${number(last[1])}) at step ${last[2]}. ${events.length ? `Events: ${events.join(", ")}.` : ""}`);
-  }
-
-  trail(ctx) {
-    const n = this.points.length;
-    const each = Math.max(1, Math.ceil(n / 4000)); // more strokes than that are no better to see
-    ctx.lineWidth = 1.6;
-    ctx.lineCap = "round";
-    for (let i = each; i < n; i += each) {
-      ctx.strokeStyle = viridisCss((i / n) * 0.92);
-      ctx.beginPath();
-      ctx.moveTo(...this.to(this.points[i - each]));
-      ctx.lineTo(...this.to(this.points[i]));
-      ctx.stroke();
-    }
-    if (n <= 600) {
-      for (let i = 0; i < n; i++) {
-        ctx.fillStyle = viridisCss((i / n) * 0.92);
-        ctx.beginPath();
-        ctx.arc(...this.to(this.points[i]), 2, 0, 7);
-        ctx.fill();
-      }
-    }
-    const ink = inks();
-    ctx.lineWidth = 2;
-    ctx.strokeStyle = ink.strong;
-    ctx.fillStyle = ink.paper;
-    ctx.beginPath();
-    ctx.arc(...this.to(this.points[0]), 5, 0, 7);
-    ctx.fill();
-    ctx.stroke();
-    ctx.fillStyle = ink.strong;
-    ctx.beginPath();
-    ctx.arc(...this.to(this.points[n - 1]), 5, 0, 7);
-    ctx.fill();
   }
 
   // Events with the point that the run was at then.
@@ -174,38 +142,6 @@ export class Portrait {
       .filter((event) => !isSpike(event) && !isScheduled(event))
       .map((event) => ({ event, point: this.points[Math.max(0, before(steps, event.onset))] }))
       .filter(({ point }) => point);
-  }
-
-  marks(ctx, ink, width) {
-    const taken = [];
-    for (const { event, point } of this.placed()) {
-      const [a, b] = this.to(point);
-      const colour = phaseColour(event.phase);
-      ctx.fillStyle = ink.paper;
-      ctx.strokeStyle = colour;
-      ctx.lineWidth = 2;
-      ctx.beginPath();
-      ctx.arc(a, b, 11, 0, 7);
-      ctx.fill();
-      ctx.stroke();
-      ctx.fillStyle = colour;
-      ctx.font = "13px system-ui, sans-serif";
-      ctx.textAlign = "center";
-      ctx.textBaseline = "middle";
-      ctx.fillText(sign(event.phase), a, b + 0.5);
-      ctx.font = `600 ${FONT}`;
-      const words = `${title(event)} ${step(event.onset)}`;
-      const long = ctx.measureText(words).width;
-      const left = a + 18 + long > width - PAD.right ? a - 18 - long : a + 18;
-      let down = b;
-      while (taken.some(([l, t, w]) => Math.abs(t - down) < 15 && left < l + w && l < left + long)) down += 15;
-      taken.push([left, down, long]);
-      ctx.lineWidth = 3;
-      ctx.strokeStyle = faint(ink.paper, 0.85);
-      ctx.textAlign = "left";
-      ctx.strokeText(words, left, down);
-      ctx.fillText(words, left, down);
-    }
   }
 
   nearest(e) {
@@ -253,15 +189,4 @@ export class Portrait {
   destroy() {
     this.root.remove();
   }
-}
-
-// Points [x, y, step] at the steps that both curves have; where they have none, the last value of y holds.
-function paired(a, b) {
-  if (!a?.steps.length || !b?.steps.length) return [];
-  const out = [];
-  for (let i = 0; i < a.steps.length; i++) {
-    const j = before(b.steps, a.steps[i]);
-    if (j >= 0 && Number.isFinite(a.values[i]) && Number.isFinite(b.values[j])) out.push([a.values[i], b.values[j], a.steps[i]]);
-  }
-  return out;
 }

@@ -36,7 +36,6 @@ export class Runs {
 
   async prepare() {
     const { model, state } = this.app;
-    await model.wantEvents(state.runs);
     const loss = this.tags().find((tag) => tag === tagOf("loss/train"));
     return model.need(state.runs, [...this.chosen(), ...(loss ? [loss] : [])]);
   }

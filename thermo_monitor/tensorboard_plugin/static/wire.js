@@ -39,22 +39,22 @@ function unpack(buffer) {
   return head;
 }
 
-let table = null;
+let halves = null;
 
 // Half to single precision by a table of all 65,536 values: no browser is too old for it.
 export function fromHalf(bits) {
-  if (!table) {
-    table = new Float32Array(65536);
+  if (!halves) {
+    halves = new Float32Array(65536);
     for (let i = 0; i < 65536; i++) {
       const sign = i & 0x8000 ? -1 : 1;
       const exponent = (i >> 10) & 31;
       const fraction = i & 1023;
-      if (exponent === 0) table[i] = sign * fraction * 2 ** -24;
-      else if (exponent === 31) table[i] = fraction ? NaN : sign * Infinity;
-      else table[i] = sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
+      if (exponent === 0) halves[i] = sign * fraction * 2 ** -24;
+      else if (exponent === 31) halves[i] = fraction ? NaN : sign * Infinity;
+      else halves[i] = sign * (1 + fraction / 1024) * 2 ** (exponent - 15);
     }
   }
   const out = new Float32Array(bits.length);
-  for (let i = 0; i < bits.length; i++) out[i] = table[bits[i]];
+  for (let i = 0; i < bits.length; i++) out[i] = halves[bits[i]];
   return out;
 }
