@@ -1,6 +1,6 @@
 """How good is the detection? Three tables and a picture.
 
-    python benchmarks/detection.py [--seeds 10] [--quick] [--long] [--json FILE] [--figure FILE]
+    python benchmarks/detection.py [--seeds 10] [--quick] [--long] [--only PART ...] [--json FILE] [--figure FILE]
 
 1. Online: false alarms per 10,000 readings on series without a change, and false alarms / clean rate / median delay on
    series with one, ours at ``arl=100_000`` beside textbook detectors (``river`` joins in where it is installed).
@@ -22,13 +22,15 @@ from typing import Any
 
 import numpy as np
 from baselines import Baseline, available
-from families import CHANGES, NULLS, Make, Series
+from families import CHANGES, NULLS, Make
 from run_length import FAMILIES, HEAD, TOGETHER, cells, measure
 
 from thermo_monitor.detect import OnlineDetector, evaluate, segment
+from thermo_monitor.detect.synthetic import Series
 
 OURS = "this package"
 ARL, HORIZON = 100_000, 1500
+PARTS = ("online", "offline", "lengths")
 
 
 def alarms_of_ours(series: Series) -> list[int]:
@@ -119,59 +121,74 @@ def rate(x: float) -> str:
     return "-" if math.isnan(x) else f"{x:.1f}" if x < 10 else f"{x:.0f}"
 
 
-def main(arguments: list[str] | None = None) -> dict[str, Any]:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--quick", action="store_true", help="a third of the series, and short, to see that it works")
-    parser.add_argument("--long", action="store_true", help="run lengths at 100,000 as well: half an hour more")
-    parser.add_argument("--json", help="write the figures to this file")
-    parser.add_argument("--figure", help="draw the picture into this file")
-    options = parser.parse_args(arguments)
-    n, seeds = (1500, 1) if options.quick else (10_000, options.seeds)
-    third = slice(1, None, 3) if options.quick else slice(None)
-    nulls, changes = dict([*NULLS.items()][third]), dict([*CHANGES.items()][third])
+def online_tables(nulls: dict[str, Make], changes: dict[str, Make], n: int, seeds: int) -> dict[str, Any]:
     detectors = {OURS: alarms_of_ours} | {
         name: (lambda series, make=make: alarms_of(make, series)) for name, make in available().items()
     }
-    out: dict[str, Any] = {"seeds": seeds, "readings": n, "online": {}, "offline": {}, "lengths": []}
-
     print(f"Online, {seeds} series of {n} readings each; ours at arl={ARL}\n\nFalse alarms per 10,000 readings\n")
-    for family, make in (nulls | changes).items():
-        out["online"][family] = {name: online(find, make, n, seeds) for name, find in detectors.items()}
-    rows = [[f, *(rate(out["online"][f][name]["false"]) for name in detectors)] for f in nulls]
-    table(["no change", *detectors], rows)
+    out = {
+        family: {name: online(find, make, n, seeds) for name, find in detectors.items()}
+        for family, make in (nulls | changes).items()
+    }
+    table(["no change", *detectors], [[f, *(rate(out[f][name]["false"]) for name in detectors)] for f in nulls])
     print("False alarms per 10,000 / clean rate / median delay in steps\n")
 
     def cell(row: dict[str, float]) -> str:
         delay = "-" if math.isnan(row["delay"]) else f"{row['delay']:.0f}"
         return f"{rate(row['false'])} / {row['clean']:.2f} / {delay}"
 
-    rows = [[f, *(cell(out["online"][f][name]) for name in detectors)] for f in changes]
-    table(["change", *detectors], rows)
+    table(["change", *detectors], [[f, *(cell(out[f][name]) for name in detectors)] for f in changes])
+    return out
 
-    size, count = (600, 1) if options.quick else (2000, seeds)
-    chosen = (
-        [f for f in nulls if "declared" not in f],
-        [f for f in changes if not any(word in f for word in ("spread", "every", "1000"))],
-    )
+
+def offline_table(nulls: dict[str, Make], changes: dict[str, Make], n: int, seeds: int) -> dict[str, Any]:
+    quiet = [f for f in nulls if "declared" not in f]
+    moved = [f for f in changes if not any(word in f for word in ("spread", "every", "1000"))]
     methods = offline_methods()
-    print(f"Offline, {count} series of {size} readings each: false changes per 10,000, then F1\n")
-    for family in (*chosen[0], *chosen[1]):
-        make = (nulls | changes)[family]
-        out["offline"][family] = {name: offline(find, make, size, count) for name, find in methods.items()}
-    rows = [[f, *(rate(out["offline"][f][m]["false"]) for m in methods)] for f in chosen[0]]
-    rows += [[f, *(f"F1 {out['offline'][f][m]['f1']:.2f}" for m in methods)] for f in chosen[1]]
-    spent = [np.mean([out["offline"][f][m]["ms"] for f in out["offline"]]) for m in methods]
+    print(f"Offline, {seeds} series of {n} readings each: false changes per 10,000, then F1\n")
+    out = {
+        family: {name: offline(find, (nulls | changes)[family], n, seeds) for name, find in methods.items()}
+        for family in (*quiet, *moved)
+    }
+    rows = [[f, *(rate(out[f][m]["false"]) for m in methods)] for f in quiet]
+    rows += [[f, *(f"F1 {out[f][m]['f1']:.2f}" for m in methods)] for f in moved]
+    spent = [np.mean([out[f][m]["ms"] for f in out]) for m in methods]
     table(["series", *methods], [*rows, ["milliseconds a series", *(f"{ms:.0f}" for ms in spent)]])
+    return out
 
-    plan = [(10_000, 1, 2000)] if options.quick else [(10_000, 10 * seeds, 20_000)]
-    plan += [(100_000, 6 * seeds, 100_000)] if options.long else []
+
+def lengths_table(plan: list[tuple[int, int, int]]) -> list[dict[str, Any]]:
     print("Mean readings to a false alarm\n")
+    out = []
     for arl, runs, length in plan:
         for family in (*FAMILIES, *TOGETHER):
             size = (-(-runs // 6), -(-length * 3 // 5)) if family in TOGETHER else (runs, length)
-            out["lengths"].append(measure(family, OnlineDetector(arl=arl), *size, seed=1))
-    table(HEAD, [cells(row) for row in out["lengths"]])
+            out.append(measure(family, OnlineDetector(arl=arl), *size, seed=1))
+    table(HEAD, [cells(row) for row in out])
+    return out
+
+
+def main(arguments: list[str] | None = None) -> dict[str, Any]:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--quick", action="store_true", help="a third of the series, and short, to see that it works")
+    parser.add_argument("--long", action="store_true", help="run lengths at 100,000 as well: half an hour more")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="these tables and no others")
+    parser.add_argument("--json", help="write the figures to this file")
+    parser.add_argument("--figure", help="draw the picture into this file")
+    options = parser.parse_args(arguments)
+    n, seeds = (1500, 1) if options.quick else (10_000, options.seeds)
+    third = slice(1, None, 3) if options.quick else slice(None)
+    nulls, changes = dict([*NULLS.items()][third]), dict([*CHANGES.items()][third])
+    out: dict[str, Any] = {"seeds": seeds, "readings": n}
+    if "online" in options.only:
+        out["online"] = online_tables(nulls, changes, n, seeds)
+    if "offline" in options.only:
+        out["offline"] = offline_table(nulls, changes, *((600, 1) if options.quick else (2000, seeds)))
+    if "lengths" in options.only:
+        plan = [(10_000, 1, 2000)] if options.quick else [(10_000, 10 * seeds, 20_000)]
+        plan += [(100_000, 6 * seeds, 100_000)] if options.long else []
+        out["lengths"] = lengths_table(plan)
     if options.json:
         with open(options.json, "w") as file:
             json.dump(out, file, indent=1)

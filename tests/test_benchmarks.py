@@ -104,3 +104,20 @@ def test_the_cost_benchmark_prints_one_and_many_series(scripts, capsys):
     assert len(re.findall(r"^\| [13], [a-z ]+ \| [0-9.]+ ms", capsys.readouterr().out, re.M)) == 3
     assert 1000 < out["many"]["bytes"] <= 16 * 1024
     assert 0 < out["many"]["fastest"] <= out["many"]["median"]
+
+
+def test_the_attention_benchmark_leaves_out_what_takes_too_long(scripts, capsys, tmp_path):
+    options = ["--lengths", "64", "128", "--heads", "2", "--json", str(tmp_path / "a.json")]
+    out = scripts("attention").main([*options, "--limit", "0.05"])
+    assert (
+        len(
+            re.findall(
+                r"^\| (?:64|128) \| [0-9.]+ ms, [0-9.]+ MB \| [0-9.]+ ms \([0-9.]+\)", capsys.readouterr().out, re.M
+            )
+        )
+        == 2
+    )
+    assert {"fused", "rows", "ln Z", "matrix"} < set(out["rows"][1])
+    assert json.loads((tmp_path / "a.json").read_text())["rows"][0]["fused"]["ms"] > 0
+    out = scripts("attention").main([*options, "--limit", "0"])
+    assert set(out["rows"][1]) == {"length"}

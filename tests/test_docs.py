@@ -40,6 +40,7 @@ def test_the_table_of_defaults_is_the_default_preset():
         "docs/ensembles.md",
         "docs/fisher.md",
         "docs/representation.md",
+        "docs/geometry.md",
         "docs/watching.md",
     ],
 )

@@ -28,7 +28,7 @@ TABLE = {
     "meter": {"records"},
     "settings": {"torch"},
     "transport": {"numpy", "torch"},
-    "probes": {"torch", "numpy", "physics", "quantities", "records", "guard"},
+    "probes": {"torch", "numpy", "triton", "kernels", "physics", "quantities", "records", "guard"},
     "sinks": LIGHT | {"numpy", "guard", "apprise", "matplotlib", "rich", "tensorboard", "tensorboardX"},
     "scaling": {"torch"},
     "budget": set(),

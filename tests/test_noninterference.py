@@ -104,8 +104,10 @@ def test_a_fit_comes_to_the_same(precision, accumulate, clip, tmp_path):
 
     left = []
     expected = outcome()
-    for every in (1, 5):
-        assert outcome(ThermoMonitor(every=every, preset="study", sinks=[], strict=True)) == expected
+    tokens = batches(1)[0]
+    for every, fixed in ((1, None), (5, lambda module: module.model(tokens))):
+        options = {"preset": "study", "probe_batch": fixed, "sinks": [], "strict": True}
+        assert outcome(ThermoMonitor(every=every, **options)) == expected
     assert left[1:] == left[:1] * 2
 
 

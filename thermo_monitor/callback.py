@@ -10,6 +10,7 @@ from thermo_monitor.budget import Budget
 from thermo_monitor.detect.online import OnlineDetector
 from thermo_monitor.options import check_options
 from thermo_monitor.probes.base import Probe
+from thermo_monitor.probes.probe_batch import check_probe_batch
 from thermo_monitor.records import Event
 
 
@@ -19,6 +20,7 @@ def monitor_options(
     fast_every: int | schedule.Schedule,
     budget: float | None,
     preset: str | Sequence[Probe],
+    probe_batch: Any,
     detector: OnlineDetector | None,
     on_event: Callable[[Event], None] | None,
     layers: Sequence[int],
@@ -32,7 +34,9 @@ def monitor_options(
     """
     schedule.resolve(every)
     schedule.resolve(fast_every)
-    presets.resolve(preset)
+    presets.resolve(preset, fixed=probe_batch is not None)
+    if probe_batch is not None:
+        check_probe_batch(probe_batch)
     if budget is not None:
         Budget(budget)
     check_options(detector, on_event, layers, seed, strict)
@@ -41,6 +45,7 @@ def monitor_options(
         "fast_every": fast_every,
         "budget": budget,
         "preset": preset,
+        "probe_batch": probe_batch,
         "detector": detector,
         "layers": tuple(layers),
         "seed": seed,

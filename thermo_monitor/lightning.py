@@ -67,6 +67,8 @@ class ThermoMonitor(_Base):
         fast_every: cadence of loss and gradient norm.
         budget: share of the wall time that the monitor may take; it measures less often where it takes more.
         preset: name of a preset or a sequence of probes.
+        probe_batch: a fixed batch that is read beside the training, on the same inputs every time: what the model is
+            called with, or a function that calls the model. It adds the geometry of attention to a preset.
         detector: options of the detector of every reading.
         sinks: destinations instead of the default ones, which are the trainer's loggers, ``thermo.jsonl`` beside their
             files, and the terminal; or a function that returns them, called at the start of every fit. They are closed
@@ -91,6 +93,7 @@ class ThermoMonitor(_Base):
         fast_every: int | Schedule = 1,
         budget: float | None = None,
         preset: str | Sequence[Probe] = "default",
+        probe_batch: Any = None,
         detector: OnlineDetector | None = None,
         sinks: Sequence[Sink] | Callable[[], Sequence[Sink]] | None = None,
         on_event: Callable[[Event], None] | None = None,
@@ -106,6 +109,7 @@ class ThermoMonitor(_Base):
             fast_every=fast_every,
             budget=budget,
             preset=preset,
+            probe_batch=probe_batch,
             detector=detector,
             on_event=on_event,
             layers=layers,

@@ -31,6 +31,7 @@ from thermo_monitor.options import check_options, check_run, check_sinks
 from thermo_monitor.probes.base import Listener, Probe, Surroundings
 from thermo_monitor.probes.ear import Ear
 from thermo_monitor.probes.held_out import HeldOut
+from thermo_monitor.probes.probe_batch import ProbeBatch
 from thermo_monitor.reader import Reader
 from thermo_monitor.records import Event
 from thermo_monitor.scaling import pending_scale
@@ -54,6 +55,10 @@ class Monitor:
         budget: share of the wall time that the monitor may take: where it takes more, it measures less often, at every
             second, fourth, ... of the steps that the cadence names. Without one the cadence is exact.
         preset: name of a preset or a sequence of probes.
+        probe_batch: a fixed batch that is read beside the training, on the same inputs every time: what the model is
+            called with (a tensor, a tuple, a mapping), or a function that calls the model. It adds the geometry of
+            attention (:class:`~thermo_monitor.probes.GeometryProbe`) to a preset; in a list of probes those with
+            ``on="probe_batch"`` read it. Each full measurement then costs a forward pass of this batch.
         detector: options of the detector of every reading; ``arl`` is the mean number of readings to a false alarm.
         sinks: destinations; the default ones go to ``log_dir`` and to the terminal.
         on_event: called with every event.
@@ -91,6 +96,7 @@ class Monitor:
         fast_every: int | Schedule = 1,
         budget: float | None = None,
         preset: str | Sequence[Probe] = "default",
+        probe_batch: Any = None,
         detector: OnlineDetector | None = None,
         sinks: Sequence[Sink] | None = None,
         on_event: Callable[[Event], None] | None = None,
@@ -105,7 +111,7 @@ class Monitor:
         if self._budget is not None:  # no schedule is stretched unless somebody asks for it
             self._every, self._fast_every = Stretched(every), Stretched(fast_every)
             self._meter.stretch = 1
-        probes = presets.resolve(preset)
+        probes = presets.resolve(preset, fixed=probe_batch is not None)
         given = None if sinks is None else check_sinks(sinks)
         check_run(model, optimizer)
         check_options(detector, on_event, layers, seed, strict)
@@ -125,9 +131,13 @@ class Monitor:
         self._ear = Ear(model, self.guard)
         self._ear.hub.meter = self._meter
         try:  # a wrong option raises here, where nothing runs yet
-            surroundings = Surroundings(model, unwrapped(optimizer), self._ear.hub, seed)
+            self._fixed = None if probe_batch is None else ProbeBatch(model, probe_batch, self._ear)
+            fixed = None if self._fixed is None else self._fixed.hub
+            surroundings = Surroundings(model, unwrapped(optimizer), self._ear.hub, seed, fixed)
             for probe in probes:
                 self._parts[type(probe).__name__] = (probe.fast, probe.listen(surroundings))
+            if self._fixed is not None and not self._fixed.used:
+                raise ValueError("probe_batch is given and no probe reads it: add GeometryProbe() to the list")
             self._ear.install()
             # First the alerts, which may refuse an address: other sinks make files.
             telling = alert_sinks(alerts, "" if log_dir is None else Path(log_dir).name)
@@ -258,6 +268,8 @@ class Monitor:
             return
         with self._meter:
             self._ear.finish()
+            if self._slow and self._fixed is not None:
+                self.guard.run("probe batch", self._fixed.run)
             self._each("after_step")
             labels: dict[str, tuple[Any, int]] = {}
             tensors: list[Tensor] = []
@@ -346,10 +358,14 @@ class Monitor:
         self._transport.send(step, (False, {"validation": (key, 1)}), [_as_tensor(value)])
 
     def describe(self) -> str:
-        """What is measured, how often, and how the model is heard."""
+        """What is measured, how often, and how the model is heard: by layer, as of the last full measurement."""
         lines = [f"{name}: {'fast' if fast else 'slow'} cadence" for name, (fast, _) in self._parts.items()]
         lines += [f"switched off: {part} ({why})" for part, why in self.guard.disabled.items()]
-        return "\n".join([*lines, *self._ear.describe()])
+        ways = {name: listener.describe() for name, (_, listener) in self._parts.items()}
+        lines += self._ear.describe(ways)
+        if self._fixed is not None:
+            lines += self._fixed.describe()
+        return "\n".join(lines)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain Python, for a checkpoint: a resumed run continues the detectors where they were.

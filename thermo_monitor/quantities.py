@@ -22,8 +22,13 @@ REASONS: dict[str, str] = {
     "unsupported_loss": "not defined for this loss",
     "altered_gradient": "the gradient was changed, clipped say, between being read and the optimizer's step",
     "second_backward": "a second backward pass was made in one step, so that gradients are not those of one loss",
+    "incomplete_gradient": "weights are also used outside of their modules, where it is not heard",
     "ambiguous_batch": "forward passes and losses of a step do not match, so that it is not clear what one example is",
     "no_optimizer": "the monitor was not given the optimizer",
+    "one_layer": "fewer than two layers have the same queries and keys",
+    "one_input": "the fixed batch holds no two examples with the same mask, of which one could be the new input",
+    "no_rotary": "no rotary positions of a known layout were recognised in this attention",
+    "few_octaves": "fewer than four octaves of context lengths with 100 rows each",
     "too_early": "too few steps have been seen",
     "unknown_dataset": "the number of examples that batches are drawn from is not known",
     "unknown_batch": "the number of examples in the batch is not known",
@@ -366,6 +371,14 @@ _FISHER = (
         "MacKay 1992; diagonal form", "log", 1.25, low=0.0,
     ),
     Quantity(
+        "fisher/diag_mean", "mean of the Fisher diagonal", "mean F_kk", "1", "tr F/P, over the draws of fisher/trace_mc",
+        "information about a single parameter, layer by layer whatever their sizes", "fixed batch", scale="log", minimum_effect=1.25, low=0.0,
+    ),
+    Quantity(
+        "fisher/diag_max", "maximum of the Fisher diagonal", "max F_kk", "1", "max_k F_kk, over the draws of fisher/trace_mc",
+        "the parameter that is known best", "fixed batch; too large with few draws", scale="log", minimum_effect=1.25, low=0.0,
+    ),
+    Quantity(
         "fisher/diag_participation", "participation ratio of the Fisher diagonal", "PR(F)", "parameters", "(sum_k F_kk)^2/sum_k F_kk^2",
         "over how many parameters the information is spread; too small with few draws", "fixed batch", scale="log", minimum_effect=1.25, low=1.0,
     ),
@@ -481,6 +494,97 @@ _REPRESENTATION = (
     ),
 )  # fmt: skip
 
+_RECONSTRUCTION = "reconstruction: the definition of Kim 2026, arXiv:2602.08216, is not public"
+_FIXED = "fixed probe batch, n >= 2"
+_GEOMETRY = (
+    Quantity(
+        "geom/fisher_rao_distance", "Fisher-Rao distance", "d", "rad", "2 arccos sum_i sqrt(p_i q_i), p and q attention rows before and after",
+        "how far attention has moved since the last reading", _FIXED, "standard", "log", 1.25, low=0.0, high=math.pi,
+    ),
+    Quantity(
+        "geom/kinetic_time", "kinetic term in time", "d^2/2k^2", "nats/step^2", "d^2 / (2 k^2), k optimizer steps between the readings",
+        "half the squared speed of the attention", _FIXED, _RECONSTRUCTION, "log", 1.25, low=0.0,
+    ),
+    Quantity(
+        "geom/kinetic_depth", "kinetic term in depth", "d^2/2", "nats", "d(pbar_l, pbar_(l+1))^2 / 2, pbar the mean over the heads of a layer",
+        "how much attention changes from one layer to the next, depth as time", "fixed probe batch, two layers of equal shape", _RECONSTRUCTION, "log", 1.25, low=0.0,
+    ),
+    Quantity(
+        "geom/lagrangian", "Lagrangian candidate", "K - F", "nats", "d^2/(2 k^2) + ln Z - mean z - ln n, mass 1",
+        "kinetic term minus gauge-free free energy; at rest stationary at the softmax; mass, sign and gauge are our choices", _FIXED, _RECONSTRUCTION, low=0.0,
+    ),
+    Quantity(
+        "geom/thermo_length", "thermodynamic length", "Lc", "rad", "sum_t d_t over the readings so far",
+        "how far attention has come; grows with the resolution, so compare at equal cadence", _FIXED, "Crooks 2007, arXiv:0706.0559", low=0.0,
+    ),
+    Quantity(
+        "geom/thermo_length_coarse", "thermodynamic length at twice the stride", "Lc(2)", "rad", "sum of d between every second reading",
+        "equal to the length for a straight path, about 1/sqrt 2 of it where the length is noise", _FIXED, "Crooks 2007, arXiv:0706.0559", low=0.0,
+    ),
+    Quantity(
+        "geom/thermo_divergence", "thermodynamic divergence", "J", "rad^2", "N sum_t d_t^2 over the N moves so far",
+        "cost of the path; at least the square of its length", _FIXED, "Crooks 2007, arXiv:0706.0559", low=0.0,
+    ),
+    Quantity(
+        "geom/path_efficiency", "path efficiency", "Lc^2/J", "1", "Lc^2 / J",
+        "1: attention moves at constant speed; low: in few leaps", "the path moved", "Crooks 2007, arXiv:0706.0559", low=0.0, high=1.0,
+    ),
+    Quantity(
+        "geom/heat", "heat", "q", "logits", "sum_i mean(E_i) Dp_i, E = -z, mean of before and after",
+        "energy that came with weights moving between keys; T DS to third order", _FIXED, "identity DU = q + w; its reading a reconstruction",
+    ),
+    Quantity(
+        "geom/work", "work", "w", "logits", "sum_i mean(p_i) DE_i",
+        "energy that came with the logits moving under the weights; gauge dependent", _FIXED, "identity DU = q + w; its reading a reconstruction",
+    ),
+    Quantity(
+        "geom/work_inference", "work of inference", "w_inf", "logits", "sum_i mean(p_i) DE_i, DE from the other input, mean of both orders",
+        "the part of the work between two inputs and two sets of parameters that the input does; gauge dependent",
+        "two fixed batches of equal shape and mask", _RECONSTRUCTION,
+    ),
+    Quantity(
+        "geom/work_learning", "work of learning", "w_learn", "logits", "sum_i mean(p_i) DE_i, DE from the update, mean of both orders",
+        "the part that the update of the parameters does; gauge dependent", "two fixed batches of equal shape and mask", _RECONSTRUCTION,
+    ),
+    Quantity(
+        "geom/dissipation", "dissipation", "KL(p0|p1)", "nats", "sum_i p0_i DE_i - DF = KL(p0 | p1)",
+        "what a sudden change costs beyond the free energy; never negative", _FIXED, "identity; its reading a reconstruction", "log", 1.25, low=0.0,
+    ),
+    *(
+        Quantity(
+            f"geom/kappa_{name}", f"slope of {symbol} with the context", f"d<{symbol}>/d ln n", "1",
+            f"slope against ln n of the means of {symbol} over octaves of n; the error is half its 95 % interval",
+            "0 within its error, and a falling spread: does not depend on how long the context is",
+            "4 octaves of 100 rows", _RECONSTRUCTION + "; surrogate for kappa",
+        )
+        for name, symbol in (("specific_heat", "C"), ("specific_heat_norm", "C/C_max"), ("entropy_fraction", "S/ln n"), ("free_energy_gap", "gap/ln n"))
+    ),
+    *(
+        Quantity(
+            f"geom/kappa_{name}_spread", f"spread of {symbol} with the context", f"sd ratio of {symbol}", "1",
+            f"standard deviation of {symbol} over the rows of the last octave of n over that of the first",
+            "below 1: rows agree more, the longer the context", "4 octaves of 100 rows", _RECONSTRUCTION + "; surrogate for kappa", low=0.0,
+        )
+        for name, symbol in (("specific_heat", "C"), ("specific_heat_norm", "C/C_max"), ("entropy_fraction", "S/ln n"), ("free_energy_gap", "gap/ln n"))
+    ),
+    Quantity(
+        "geom/rope_flat_residual", "residual of the flat direction", "|dz|/|z|", "1", "max |change of z| / max |z| when a query and its keys turn by common angles",
+        "0 to rounding: the common rotation of the rotary planes is an exact zero mode", "rotary positions", "identity; Su et al. 2021, arXiv:2104.09864", low=0.0,
+    ),
+    Quantity(
+        "geom/rope_mass", "mass of the rotary planes", "m_j", "nats", "<z_j> - Var_p(dz_j/dphi_j), the query turned in plane j; mean over planes",
+        "curvature of the free energy for turning a query in one plane: what is not massless; any sign", "rotary positions", _RECONSTRUCTION,
+    ),
+    Quantity(
+        "geom/rope_mass_spectrum", "mass of the softest rotary plane", "min m_j", "nats", "least mean mass of a plane of a head; the map has one row per layer and head, one column per plane",
+        "where the spectrum of masses begins: a plane near 0 turns for free", "rotary positions", _RECONSTRUCTION,
+    ),
+    Quantity(
+        "geom/rope_shift_response", "response to a shift of the query", "dF/ddelta", "nats/position", "-sum_j theta_j <dz_j/dphi_j>",
+        "change of the free energy when a query moves on by one position and its keys do not", "rotary positions, angles known", _RECONSTRUCTION,
+    ),
+)  # fmt: skip
+
 _MONITOR = (
     Quantity(
         "monitor/milliseconds", "time spent in the monitor", "t", "ms", "wall time of our calls since the last full measurement",
@@ -526,6 +630,7 @@ REGISTRY: dict[str, Quantity] = {
         *_LOSS_WINDOW,
         *_FISHER,
         *_REPRESENTATION,
+        *_GEOMETRY,
         *_MONITOR,
         *_DETECTION,
     )

@@ -37,6 +37,11 @@ def test_both_forms_are_taken_and_agree():
     a, g = torch.randn(3, 40, 64).double(), torch.randn(3, 40, 64).double()
     gram = ((a @ a.mT) * (g @ g.mT)).sum((1, 2))
     torch.testing.assert_close(norms.product_norms(a, g), gram, rtol=1e-12, atol=0)
+    # In strips from the diagonal on, of which the last is shorter.
+    x, y = torch.randn(3, 150, 240).double(), torch.randn(3, 150, 220).double()
+    assert norms.gram_is_cheaper(150, 240, 220, 64)
+    assert not norms.gram_is_cheaper(150, 240, 220)
+    torch.testing.assert_close(norms.product_norms(x, y), ((x @ x.mT) * (y @ y.mT)).sum((1, 2)), rtol=1e-12, atol=0)
     wrong = (a.square().sum(-1) * g.square().sum(-1)).sum(1)
     assert not torch.allclose(wrong, gram, rtol=0.01)
 

@@ -47,6 +47,34 @@ def test_langevin_at_a_known_temperature():
     assert dof == pytest.approx(d, rel=floor + 10 * math.sqrt(2 / d / draws))
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_langevin_dynamics_has_the_temperature_of_its_bath(momentum):
+    # Heavy ball in a bath: noise of variance 2 T (1 - mu) / eta in the force, many chains from rest.
+    bath, lr, chains = 0.3, 0.02, 4000
+    h = torch.linspace(0.5, 2, 10, dtype=torch.float64)
+    d = len(h)
+    generator = torch.Generator().manual_seed(0)
+    w, v = torch.zeros(2, chains, d, dtype=torch.float64)
+    kick = lr * math.sqrt(2 * bath * (1 - momentum) / lr)
+    for _ in range(600 if momentum == 0 else 200):
+        noise = torch.randn(w.shape, generator=generator, dtype=torch.float64)
+        v = momentum * v - lr * h * w + kick * noise
+        w = w + v
+    # Of a finite step each direction is warmer than the bath by a factor in closed form, up to a hundredth.
+    warm = bath / (1 - lr * h / (2 * (1 + momentum)))
+    expected = warm.mean().item()
+    assert expected == pytest.approx(bath, rel=0.015)
+    sigma = expected * math.sqrt(2 / (d * chains))
+    configurational = T.configurational_temperature((h * w * w).sum(1).mean().item(), d)
+    kinetic = T.kinetic_temperature((v * v).sum(1).mean().item(), lr, d, momentum)
+    assert abs(configurational - expected) < 5 * sigma
+    assert abs(kinetic - expected) < 5 * sigma
+    loss = 0.5 * (h * w * w).sum(1)
+    heat = T.loss_specific_heat(loss.var().item(), bath)
+    assert heat == pytest.approx(0.5 * (warm / bath).square().sum().item(), rel=5 * math.sqrt((2 + 12 / d) / chains))
+    assert heat == pytest.approx(d / 2, rel=0.25)
+
+
 def test_what_is_not_defined_is_nan():
     assert math.isnan(T.sgd_temperature(0.1, 1.0, batch=8, parameters=1, dataset=8))
     assert math.isnan(T.sgd_noise_scale(0.1, batch=8, dataset=8))

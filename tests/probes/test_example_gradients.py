@@ -16,6 +16,7 @@ from tests.models import VOCABULARY, Transformer, build, train
 from tests.reference.fisher import example_gradients, squared_norms
 from thermo_monitor import Monitor
 from thermo_monitor.probes import ExampleGradientProbe
+from thermo_monitor.probes.example_gradients import CHECKED
 from thermo_monitor.probes.example_readings import (
     COVERED,
     HEAT,
@@ -276,6 +277,68 @@ def test_what_is_not_read_is_reported_by_its_share():
     assert found[COVERED].value == pytest.approx(1 - squares["gain"] / sum(squares.values()), rel=1e-5)
     only = {n: g for n, g in example_gradients(model, F.cross_entropy, *data).items() if n != "gain"}
     assert found[TRACE].value == pytest.approx(squared_norms(only).mean().item(), rel=1e-5)
+
+
+class Elsewhere(nn.Module):
+    """A weight that a bare function uses as well, each use sending a gradient of its own."""
+
+    def __init__(self, share=0.3):
+        super().__init__()
+        self.share = share
+        self.first, self.second, self.head = nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 4)
+
+    def forward(self, x):
+        x = torch.tanh(self.second(torch.tanh(self.first(x))))
+        return self.head(x + self.share * F.linear(x, self.second.weight))
+
+
+@pytest.mark.parametrize("examples", [None, 4])
+def test_a_weight_that_a_function_uses_as_well_is_not_covered(examples):
+    torch.manual_seed(0)
+    data = torch.randn(12, 6), torch.randint(4, (12,))
+    model, probe = Elsewhere(), ExampleGradientProbe(examples=examples)
+    gradients = example_gradients(model, F.cross_entropy, *data)
+    found, _ = measure(model, F.cross_entropy, [data], probe, scale=64.0)
+    squares = {name: p.grad.square().sum().item() for name, p in model.named_parameters()}
+    assert found[COVERED].value == pytest.approx(1 - squares["second.weight"] / sum(squares.values()), rel=1e-5)
+    rows = slice(None) if examples is None else slice(1, 12, 3)
+    only = {name: g[rows] for name, g in gradients.items() if name != "second.weight"}
+    assert found[TRACE].value == pytest.approx(squared_norms(only).mean().item(), rel=1e-5)
+    # A share that counts for less than a hundredth of the gradient is let pass.
+    model = Elsewhere(share=1e-4)
+    assert measure(model, F.cross_entropy, [data], probe)[0][COVERED].value == pytest.approx(1)
+
+
+def test_where_every_weight_is_used_elsewhere_there_is_no_reading():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.other = nn.Linear(3, 4, bias=False), nn.Linear(3, 4, bias=False)
+
+        def forward(self, x):
+            return self.layer(x) + self.other(x) * F.linear(2 * x, self.layer.weight + self.other.weight)
+
+    torch.manual_seed(0)
+    found, _ = measure(Twice(), F.cross_entropy, [(torch.randn(5, 3), torch.randint(4, (5,)))])
+    assert reason(found) == "incomplete_gradient"
+
+
+def test_the_gradients_are_held_against_what_was_heard_again_after_some_readings():
+    torch.manual_seed(0)
+    model, sink = Elsewhere(share=0.0), MemorySink()
+    data = torch.randn(12, 6), torch.randint(4, (12,))
+    with Monitor(model, every=1, preset=[ALL], sinks=[sink], strict=True) as monitor:
+        for step in range(2 * CHECKED):
+            model.share = 0.5 if step > 2 else 0.0
+            with monitor.step(step):
+                loss = F.cross_entropy(model(data[0]), data[1])
+                monitor.loss(loss)
+                loss.backward()
+                monitor.gradients()
+                model.zero_grad()
+    covered = sink.series(COVERED)[1]
+    assert (covered[:CHECKED] > 0.999).all()
+    assert (covered[CHECKED:] < 0.99).all()
 
 
 def test_a_loss_that_is_no_cross_entropy():

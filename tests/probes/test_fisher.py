@@ -64,11 +64,21 @@ def test_the_top_eigenvalue_and_the_dimension_of_a_small_network():
 
     matrix = softmax_fisher(network, w, 9)
     probe = FisherProbe(INPUTS, draws=2000, damping=0.01, lanczos=12, quantities=_POSSIBLE)
-    found, _ = step(model, probe, change=1e-3)
+    found, frames = step(model, probe, change=1e-3)
     assert found["fisher/top_eigenvalue"].value == pytest.approx(torch.linalg.eigvalsh(matrix)[-1].item(), rel=1e-3)
     d = matrix.diagonal()
     assert found["fisher/effective_dimension"].value == pytest.approx((d / (d + 0.01)).sum().item(), rel=0.02)
     assert found["fisher/diag_participation"].value == pytest.approx((d.sum() ** 2 / d.square().sum()).item(), rel=0.1)
+    assert found["fisher/diag_mean"].value == pytest.approx(d.mean().item(), rel=0.05)
+    assert found["fisher/diag_max"].value == pytest.approx(d.max().item(), rel=0.2)
+    for key, expected in (
+        ("fisher/diag_mean", lambda x: x.mean()),
+        ("fisher/diag_max", lambda x: x.max()),
+        ("fisher/diag_participation", lambda x: x.sum() ** 2 / x.square().sum()),
+    ):  # of each layer by itself
+        assert frames[key].layers == ("0", "2")
+        layers = [expected(part).item() for part in (d[:20], d[20:])]
+        assert frames[key].values[:, 0].tolist() == pytest.approx(layers, rel=0.2)
     change = torch.cat([1e-3 * torch.sin(torch.arange(p.numel())) for p in model.parameters()]).double()
     assert found["fisher/speed"].value == pytest.approx((d * change.square()).sum().sqrt().item(), rel=0.05)
     # The outputs know of the correlations, too.

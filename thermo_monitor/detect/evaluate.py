@@ -9,11 +9,13 @@ Source of the offline scores: van den Burg & Williams 2020, arXiv:2003.06222.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
 
 
 class Match(NamedTuple):
@@ -28,6 +30,20 @@ class Match(NamedTuple):
     hits: list[tuple[int, int]]
     missed: list[int]
     false: list[int]
+
+
+class Estimate(NamedTuple):
+    """A figure and how well it is known.
+
+    Attributes:
+        value: on the runs as they are.
+        low: lower end of the interval.
+        high: upper end of it.
+    """
+
+    value: float
+    low: float
+    high: float
 
 
 def match(changes: Sequence[int], alarms: Sequence[int], horizon: int) -> Match:
@@ -79,6 +95,77 @@ def delay(found: Match) -> float:
         20.0
     """
     return float(np.median([alarm - change for change, alarm in found.hits])) if found.hits else math.nan
+
+
+def lead(changes: Sequence[int], warnings: Sequence[int], reach: int) -> list[int]:
+    """Steps from the first warning within ``reach`` before a change to the change; nothing for one without a warning.
+
+    Example:
+        >>> lead([100, 500], [40, 80, 95, 300], reach=50)
+        [20]
+    """
+    first = ((change, min((w for w in warnings if change - reach <= w < change), default=None)) for change in changes)
+    return [change - warning for change, warning in first if warning is not None]
+
+
+def pool(runs: Sequence[Match]) -> Match:
+    """The matches of several runs as one, for a precision, recall or delay over all of them.
+
+    Example:
+        >>> recall(pool([match([100], [130], 50), match([100], [90], 50)]))
+        0.5
+    """
+    return Match(
+        [pair for run in runs for pair in run.hits],
+        [change for run in runs for change in run.missed],
+        [alarm for run in runs for alarm in run.false],
+    )
+
+
+def bootstrap(
+    runs: Sequence[T],
+    statistic: Callable[[Sequence[T]], float],
+    *,
+    level: float = 0.9,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Estimate:
+    """A statistic over runs with its percentile interval when the runs are drawn anew, with replacement.
+
+    Runs are drawn and not events, as the events of one run depend on each other. Draws without a value are left out.
+
+    Args:
+        runs: one item for each run: a :class:`Match`, a list of lead times, a number.
+        statistic: of a list of such items.
+        level: share of the draws within the interval.
+        draws: number of samples.
+        seed: of the random generator.
+
+    Returns:
+        The estimate; NaN where there are no runs, or no draw has a value.
+
+    Raises:
+        ValueError: if ``level`` is not between 0 and 1, or ``draws`` is not positive.
+
+    Source: Efron & Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
+
+    Example:
+        >>> found = [match([100], [100 + late], 50) for late in (10, 20, 20, 30, 90)]
+        >>> bootstrap(found, lambda runs: recall(pool(runs)))
+        Estimate(value=0.8, low=0.4, high=1.0)
+        >>> bootstrap(found, lambda runs: delay(pool(runs)))
+        Estimate(value=20.0, low=10.0, high=30.0)
+    """
+    if not 0.0 < level < 1.0 or draws < 1:
+        raise ValueError(f"level lies between 0 and 1 and draws is positive; got {level} and {draws}")
+    if not runs:
+        return Estimate(math.nan, math.nan, math.nan)
+    chosen = np.random.default_rng(seed).integers(len(runs), size=(draws, len(runs)))
+    values = np.array([statistic([runs[i] for i in row]) for row in chosen.tolist()], dtype=np.float64)
+    values = values[~np.isnan(values)]
+    tails = (0.5 - 0.5 * level, 0.5 + 0.5 * level)
+    low, high = np.quantile(values, tails).tolist() if values.size else (math.nan, math.nan)
+    return Estimate(float(statistic(list(runs))), low, high)
 
 
 def false_alarms(alarms: int, steps: int) -> float:

@@ -16,12 +16,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from thermo_monitor.detect.offline import LONG, segment
+from thermo_monitor.detect.offline import segment
 from thermo_monitor.records import Event
 from thermo_monitor.streaming import autoregression
 
 Array = NDArray[np.float64]
-SHORT, BLOCKS = 400, 2000  # above the first a curve is cut on at most that many means, above LONG on this many
+SHORT, LONG, BLOCKS = 400, 1000, 2000  # a curve is cut on at most SHORT means, and above LONG readings on BLOCKS
 FACTOR, SHARE = 1.25, 0.05  # minimum effects: on a log scale, and as a share of the range elsewhere
 ERRORS = 5.0  # standard errors that a change has to have
 LEAST = 8  # finite points of a curve that is looked at

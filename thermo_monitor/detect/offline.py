@@ -1,11 +1,13 @@
 """Segmentation of a finished series: where did the regime change?
 
-A short series is put to the vote: four dissimilar segmentations, each with one fixed setting, and a change is kept
-when three of them place it within five samples and neither the correlation of the noise nor a smooth curve explains it.
-A long one has enough readings to know its noise: it is scaled by its
-long-run standard deviation ``sigma / (1 - phi)``, cut by penalised least squares, and a cut that a smooth curve
-explains is dropped; the vote is then a measure of confidence. Anything longer than 2,000 readings is cut on block
-means first and dated on the readings.
+Candidates first. Up to 500 readings four dissimilar segmentations, each with one fixed setting, are put to the vote,
+and three of them have to place a change within five samples. A longer series has enough readings to know its noise: it
+is scaled by its long-run standard deviation ``sigma / (1 - phi)`` and cut by penalised least squares, and the vote is a
+measure of confidence. Anything longer than 2,000 readings is cut on block means first and dated on the readings.
+
+Then every candidate is judged (``steps``): is a step there more likely than a smooth curve, an excursion or correlated
+noise? Up to 500 readings cannot tell a random walk from levels; where only the one or the other is left, the levels
+stand.
 """
 
 from __future__ import annotations
@@ -17,14 +19,15 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import ArrayLike, NDArray
 
-from thermo_monitor.detect import bocpd, correlated, seeded, smooth
-from thermo_monitor.detect.correlated import gain
+from thermo_monitor.detect import bocpd, correlated, seeded, smooth, steps
+from thermo_monitor.detect.correlated import FEW, gain
 from thermo_monitor.detect.voting import Change, vote
 from thermo_monitor.streaming import autoregression, scale
 
-LONG = 1000  # readings from which the noise is known well enough to set the scale
 BLOCKS = 2000  # block means at most
+MOST = 40  # candidates; where there are more, the smaller ones are left out
 NEEDED = 3  # of the four voters
+SHORT, CUBIC = 1000.0, 3  # readings in which a step is expected where a vote has chosen it, and degree of the curve
 Matrix = NDArray[np.float64]
 
 
@@ -55,7 +58,7 @@ def segment(values: ArrayLike, *, confidence: bool = False) -> list[int] | list[
     series, index = _clean(np.asarray(values, dtype=np.float64))
     if len(series) < 4 or series.shape[1] == 0:
         return []
-    changes = _long(series, confidence) if len(series) > LONG else _short(series)
+    changes = _long(series, confidence) if len(series) > FEW else _short(series)
     dated = [Change(int(index[c.index]), int(index[c.low]), int(index[c.high]), c.votes) for c in changes]
     return dated if confidence else [change.index for change in dated]
 
@@ -125,9 +128,13 @@ def long_run_deviation(series: Matrix) -> NDArray[np.float64]:
 
 
 def _short(series: Matrix) -> list[Change]:
-    """The vote, without the changes that correlated noise or a smooth curve explains."""
+    """The vote, without the changes that something else explains better."""
     changes = vote(proposals(_standardised(series)), NEEDED)
-    kept = smooth.drop_described(series, correlated.drop_explained(series, [change.index for change in changes]))
+    cuts = [change.index for change in changes]
+    if correlated.is_walk(series, cuts):
+        kept = smooth.drop_described(series, cuts)
+    else:
+        kept = steps.drop_unlikely(_without_spikes(series), correlated.drop_explained(series, cuts), SHORT, CUBIC)
     return [change for change in changes if change.index in kept]
 
 
@@ -146,8 +153,7 @@ def _long(series: Matrix, confidence: bool) -> list[Change]:
     whole = n // size
     blocks = series[: whole * size].reshape(whole, size, d).mean(axis=1) if size > 1 else series
     scaled = _without_spikes(blocks) / (long_run_deviation(series) / math.sqrt(size))
-    penalty = (d + 4) * math.log(whole)
-    cuts = smooth.drop_explained(scaled, least_squares(scaled, penalty), penalty)
+    cuts = steps.drop_unlikely(scaled, _candidates(scaled))
     votes = proposals(_standardised(blocks)) if confidence and cuts else {}
     edges = [0, *cuts, whole]
     changes = []
@@ -159,6 +165,14 @@ def _long(series: Matrix, confidence: bool) -> list[Change]:
             Change(date, min(low * size, date), max(min(high * size, n - 1), date), ("least squares", *sorted(names)))
         )
     return changes
+
+
+def _candidates(scaled: Matrix) -> list[int]:
+    """The ``MOST`` largest cuts at most, as a noiseless curve has hundreds."""
+    penalty = (scaled.shape[1] + 2) * math.log(len(scaled))
+    while len(cuts := least_squares(scaled, penalty)) > MOST:
+        penalty *= 2.0
+    return cuts
 
 
 def _interval(series: Matrix, start: int, cut: int, end: int) -> tuple[int, int]:

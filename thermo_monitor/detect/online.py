@@ -30,17 +30,17 @@ class OnlineDetector:
 
     *Run length.* The bound holds for a known baseline; that it is estimated is paid for by a dead band of
     ``1.5 / sqrt(effective readings)`` innovation standard deviations. Mean readings to a false alarm of the statistic
-    that level and spread share, with 90 % intervals, from ``benchmarks/run_length.py`` (1.6 to 1.9 million readings of
+    that level and spread share, with 90 % intervals, from ``benchmarks/run_length.py`` (1.4 to 1.9 million readings of
     each noise at 10,000, 6 million at 100,000), and confirmed events for each 10,000 readings:
 
     ====================  =====================  =========  ===================  =========
     noise                 ``arl=10_000``         confirmed  ``arl=100_000``      confirmed
     ====================  =====================  =========  ===================  =========
-    independent, normal   90,000 (62k, 136k)     .08        above 1.25 million   .002
-    AR(1), phi = .5       97,000 (66k, 149k)     .09        above 1.25 million   .002
-    AR(1), phi = .9       32,000 (25k, 40k)      .28        above 2 million      0
-    independent, t3       90,000 (62k, 136k)     .06        above 2 million      0
-    AR(1), .9, t3         185,000 (109k, 340k)   .03        above 2 million      0
+    independent, normal   95,000 (65k, 145k)     .06        above 1.25 million   .002
+    AR(1), phi = .5       71,000 (51k, 102k)     .11        above 1.25 million   .002
+    AR(1), phi = .9       21,000 (17k, 27k)      .38        above 2 million      0
+    independent, t3       112,000 (74k, 179k)    .03        above 2 million      0
+    AR(1), .9, t3         274,000 (146k, 585k)   .02        above 2 million      0
     ====================  =====================  =========  ===================  =========
 
     The promise is kept with room to spare: clipping, the band and the dead band all err on the side of silence.

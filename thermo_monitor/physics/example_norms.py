@@ -18,16 +18,25 @@ from thermo_monitor.physics.precision import precise_matmul, working
 # Elements of a product that are made before they are squared and added up: what stays in a cache, or fills a device.
 _BLOCK = {"cpu": 2**18}
 _LARGE_BLOCK = 2**27
+# Rows of a Gram matrix that are made at a time. Both are symmetric, so strips need only reach from the diagonal on.
+_STRIP = {"cpu": 64}
 
 
-def gram_is_cheaper(positions: int, width_in: int, width_out: int) -> bool:
-    """Whether the Gram form costs fewer multiplications than the direct one: ``T^2 (i + o) < T i o``.
+def gram_is_cheaper(positions: int, width_in: int, width_out: int, strip: int | None = None) -> bool:
+    """Whether the Gram form costs fewer multiplications than the direct one: ``T (T + s) (i + o) / 2 < T i o``.
+
+    Args:
+        positions: T.
+        width_in: i.
+        width_out: o.
+        strip: s, rows of a Gram matrix that are made at a time, each from the diagonal on; None: all of it at once.
 
     Example:
-        >>> gram_is_cheaper(256, 768, 3072), gram_is_cheaper(1024, 768, 3072)
-        (True, False)
+        >>> gram_is_cheaper(256, 768, 3072), gram_is_cheaper(1024, 768, 3072), gram_is_cheaper(1024, 768, 3072, 64)
+        (True, False, True)
     """
-    return positions * (width_in + width_out) < width_in * width_out
+    made = positions + min(positions, strip or positions)
+    return made * (width_in + width_out) < 2 * width_in * width_out
 
 
 def product_norms(a: Tensor, g: Tensor) -> Tensor:
@@ -48,19 +57,36 @@ def product_norms(a: Tensor, g: Tensor) -> Tensor:
         >>> product_norms(a, g).item()
         11.0
     """
-    a, g = working(a), working(g)
-    batch, positions, _ = a.shape
+    batch, positions, width = a.shape
+    if batch == 0 or positions == 0:
+        return working(a).new_zeros(batch)
     if positions == 1:
-        return (a * a).sum((1, 2)) * (g * g).sum((1, 2))
-    if gram_is_cheaper(positions, a.shape[-1], g.shape[-1]):
-        return (precise_matmul(a, a.mT) * precise_matmul(g, g.mT)).sum((1, 2))
-    if batch == 0:
-        return a.new_zeros(0)
-    size = max(1, _BLOCK.get(a.device.type, _LARGE_BLOCK) // (a.shape[-1] * g.shape[-1]))
-    if size == 1:
-        return torch.stack([_square(precise_matmul(y.mT, x)) for x, y in zip(a, g, strict=True)])
-    products = (precise_matmul(g[at : at + size].mT, a[at : at + size]) for at in range(0, batch, size))
-    return torch.cat([product.square_().sum((1, 2)) for product in products])
+        return working(a).square().sum((1, 2)) * working(g).square().sum((1, 2))
+    strip = min(positions, _STRIP.get(a.device.type, positions))
+    gram = gram_is_cheaper(positions, width, g.shape[-1], strip)
+    made = strip * positions if gram else width * g.shape[-1]
+    size = max(1, _BLOCK.get(a.device.type, _LARGE_BLOCK) // made)
+    found = []
+    for at in range(0, batch, size):
+        x, y = working(a[at : at + size]), working(g[at : at + size])
+        found.append(_gram_norms(x, y, strip) if gram else _direct_norms(x, y))
+    return torch.cat(found)
+
+
+def _gram_norms(a: Tensor, g: Tensor, strip: int) -> Tensor:
+    total = a.new_zeros(len(a))
+    for at in range(0, a.shape[1], strip):
+        left = precise_matmul(a[:, at : at + strip], a[:, at:].mT)
+        left[:, :, :strip] *= 0.5  # the block on the diagonal is there once, all others stand for two
+        right = precise_matmul(g[:, at : at + strip], g[:, at:].mT)
+        total += left.mul_(right).sum((1, 2))
+    return 2 * total
+
+
+def _direct_norms(a: Tensor, g: Tensor) -> Tensor:
+    if len(a) == 1:
+        return _square(precise_matmul(g[0].mT, a[0])).view(1)
+    return precise_matmul(g.mT, a).square_().sum((1, 2))
 
 
 def _square(x: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -38,3 +40,58 @@ def precise_matmul(a: Tensor, b: Tensor) -> Tensor:
     """
     with torch.autocast(a.device.type, enabled=False):
         return a @ b
+
+
+# Elements whose squares a processor adds up in single precision before the sums are put together. A longer sum loses
+# the digits of what is added to it: of 2**24 equal elements the norm was wrong by a hundredth.
+_RUN = 2**16
+
+
+def run_norms(tensors: Sequence[Tensor]) -> tuple[list[Tensor], list[int]]:
+    """L2 norms of the runs that tensors are cut in, each on its device, without a host read.
+
+    Float16 and bfloat16 are added up in float32. Only on a processor are long tensors cut; devices add in a tree of
+    their own, which loses nothing. The norm of some of these norms, taken in ``accumulator``, is that of their tensors.
+
+    Args:
+        tensors: dense.
+
+    Returns:
+        The norms, and how many belong to each tensor.
+
+    Example:
+        >>> x = torch.full((2**20,), 0.1)
+        >>> norms, counts = run_norms([x, torch.ones(4)])
+        >>> counts, norms[-1].item()
+        ([16, 1], 2.0)
+        >>> abs(torch.stack(norms[:16]).double().norm().item() / x.double().norm().item() - 1) < 1e-5
+        True
+    """
+    runs: list[Tensor] = []
+    counts = []
+    for x in tensors:
+        long = x.numel() > _RUN and x.device.type == "cpu" and x.dtype != torch.float64
+        pieces = torch.split(x.reshape(-1), _RUN) if long else (x,)
+        runs += pieces
+        counts.append(len(pieces))
+    dtypes = {x.dtype for x in tensors}
+    widest = torch.float64 if torch.float64 in dtypes else torch.float32
+    # A type is only asked for where it is another one: the conversion takes a quarter of the time of a small norm.
+    return list(torch._foreach_norm(runs, 2.0, None if dtypes == {widest} else widest)), counts
+
+
+def squared_norms(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Squared l2 norm of each tensor, on its device, in ``accumulator``, without a host read.
+
+    Example:
+        >>> [round(s.item(), 5) for s in squared_norms([torch.ones(3), torch.full((2,), 2.0)])]
+        [3.0, 8.0]
+    """
+    if not tensors:
+        return []
+    norms, counts = run_norms(tensors)
+    parts = torch.split(torch.stack(norms), counts) if len({n.device for n in norms}) == 1 else None
+    if parts is None:
+        ends = [sum(counts[: k + 1]) for k in range(len(counts))]
+        parts = tuple(torch.stack(norms[end - count : end]) for end, count in zip(ends, counts, strict=True))
+    return [part.to(accumulator(part.device)).square().sum() for part in parts]

@@ -18,6 +18,7 @@ from thermo_monitor.physics.heads import HeadSums, RowSums, pooled_moments, row_
 from thermo_monitor.physics.moments import Moments
 from thermo_monitor.probes.base import Array, Listener, Map, Measured, Surroundings, check_quantities, number
 from thermo_monitor.probes.calls import AttentionCall
+from thermo_monitor.probes.ways import FROM_LOG_PARTITION, NAMES, WAYS, Way, statistics
 from thermo_monitor.records import Reading
 
 _TEMPERATURE, _POOLED = "attn/reduced_temperature", "attn/specific_heat_pooled"
@@ -34,12 +35,19 @@ class AttentionProbe:
         sequences: sequences read of each micro-batch at most, evenly spaced.
         sampling: ``even``: fixed, evenly spaced rows, so that successive readings compare and nothing is drawn;
             ``random``: a new simple random sample at every measured step, unbiased, with a standard error.
+        on: ``training``: what the steps see; ``probe_batch``: the monitor's fixed batch, in evaluation mode.
+        way: ``exact``: from the exact logits of the rows; ``kernel``: by a
+            Triton kernel, in eight numbers a row; ``log_partition``: from three calls of the fused attention of the
+            device, which gives no spread and no largest logit; ``auto``: the kernel on a CUDA device, else exact. What
+            a way does not read (a bias, say) is read exactly; ``monitor.describe()`` tells.
         quantities: keys to measure.
     """
 
     rows: int = 64
     sequences: int = 128
     sampling: Literal["even", "random"] = "even"
+    on: Literal["training", "probe_batch"] = "training"
+    way: Way = "exact"
     quantities: tuple[str, ...] = (
         "attn/specific_heat",
         "attn/specific_heat_norm",
@@ -57,6 +65,13 @@ class AttentionProbe:
             raise ValueError(f"sequences={self.sequences}: read at least 1 sequence of each micro-batch")
         if self.sampling not in ("even", "random"):
             raise ValueError(f"sampling={self.sampling!r}: give 'even' or 'random'")
+        if self.on not in ("training", "probe_batch"):
+            raise ValueError(f"on={self.on!r}: give 'training' or 'probe_batch'")
+        if self.way not in WAYS:
+            raise ValueError(f"way={self.way!r}: give one of {', '.join(WAYS)}")
+        beyond = [key for key in self.quantities if key not in FROM_LOG_PARTITION]
+        if self.way == "log_partition" and beyond:
+            raise ValueError(f"way='log_partition' does not give {', '.join(beyond)}: leave them out of quantities")
 
     @property
     def fast(self) -> bool:
@@ -65,6 +80,8 @@ class AttentionProbe:
 
     def listen(self, run: Surroundings) -> Listener:
         """Attach to a run."""
+        if self.on == "probe_batch" and run.fixed is None:
+            raise ValueError("AttentionProbe(on='probe_batch') reads a fixed batch: give the monitor a probe_batch=")
         return _AttentionListener(self, run)
 
 
@@ -101,8 +118,10 @@ class _AttentionListener(Listener):
         self._random = options.sampling == "random"
         self._pool = _POOLED in options.quantities
         self._sites: dict[str, _Site] = {}
+        self._ways: dict[str, str] = {}  # how each layer was read last, in words
         self._layers: list[str] = []  # row of each site in the maps; grows, never reordered
-        run.hub.on_attention.append(self._hear)
+        heard = run.fixed if options.on == "probe_batch" and run.fixed is not None else run.hub
+        heard.on_attention.append(self._hear)
 
     # ---------------------------------------------------------------------------------------------- on the device
     def _hear(self, call: AttentionCall) -> None:
@@ -139,7 +158,9 @@ class _AttentionListener(Listener):
 
     def _part(self, call: AttentionCall, rows: Tensor | EvenRows, part: slice) -> tuple[RowSums, Moments | None]:
         """Sums over some examples."""
-        stats, valid = call.statistics(rows, part)
+        stats, valid, way, why = statistics(call, rows, part, self._options.way)
+        told = f"{NAMES[way]}, {len(rows)} of {call.query.shape[2]}"
+        self._ways[call.name] = f"{told} ({why})" if why else told
         return row_sums(stats, valid, self._names), pooled_moments(stats, valid) if self._pool else None
 
     def collect(self) -> tuple[Any, list[Tensor]]:
@@ -155,6 +176,10 @@ class _AttentionListener(Listener):
             if site.pooled is not None:
                 tensors.append(torch.stack([site.pooled.count, site.pooled.mean, site.pooled.m2]))
         return list(sites), tensors
+
+    def describe(self) -> dict[str, str]:
+        """How each layer was read last."""
+        return self._ways
 
     def _position(self, name: str) -> tuple[int, str]:
         module, _, call = name.partition("#")

@@ -39,12 +39,21 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a listener may need to know of the run."""
+    """What a listener may need to know of the run.
+
+    Attributes:
+        model: the monitored model.
+        optimizer: None if the monitor was not given it.
+        hub: where the training is heard.
+        seed: of random numbers.
+        fixed: where the passes of the fixed batch are heard, if the monitor was given one.
+    """
 
     model: nn.Module
     optimizer: Optimizer | None
     hub: Hub
     seed: int
+    fixed: Hub | None = None
 
 
 class Probe(Protocol):
@@ -73,6 +82,10 @@ class Listener(ABC):
 
     def after_step(self) -> None:  # noqa: B027
         """The optimizer has stepped."""
+
+    def describe(self) -> dict[str, str]:
+        """How each layer was read last, in words; empty where there is nothing to say."""
+        return {}
 
     def close(self) -> None:  # noqa: B027
         """Remove what was installed; harmless when called twice."""

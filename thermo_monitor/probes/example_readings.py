@@ -14,7 +14,6 @@ from thermo_monitor.physics.temperature import sgd_noise_scale, sgd_temperature
 from thermo_monitor.probes.base import Array, Map, Measured, number
 from thermo_monitor.probes.batch import Batch
 from thermo_monitor.probes.descent import Descent
-from thermo_monitor.records import Reading
 
 TRACE, SHARE = "fisher/trace_empirical", "fisher/share_empirical"
 COVERED, NOISE, SCALE = "fisher/covered_share", "fisher/noise_trace", "fisher/gradient_noise_scale"
@@ -41,29 +40,35 @@ class Heard(NamedTuple):
     scaled: bool
 
 
+class Gradient(NamedTuple):
+    """A parameter that has a gradient: its layer, whether its norms are there, and how many numbers it is."""
+
+    layer: str
+    there: bool
+    size: int
+
+
 class HeardStep(NamedTuple):
     """What is known on the host about a step.
 
     Attributes:
         passes: in order.
-        squares: layer of each parameter that has a gradient, and whether its norms are there.
+        gradients: each parameter that has one.
         unscaled: whether the factor that loss scaling left was measured.
         losses: micro-batches that were told.
         why: reason code of what makes the step unusable; empty if nothing does.
         ranks: number of data-parallel processes.
-        parameters: number of covered parameters.
         descent: settings of the optimizer, one for each way in which parameters are stepped.
         labels: how many tensors of labels come last.
         optimizer: whether there is one.
     """
 
     passes: tuple[Heard, ...]
-    squares: tuple[tuple[str, bool], ...]
+    gradients: tuple[Gradient, ...]
     unscaled: bool
     losses: int
     why: str
     ranks: int
-    parameters: int
     descent: tuple[Descent, ...]
     labels: int
     optimizer: bool
@@ -107,18 +112,22 @@ class ExampleReadings:
         why = _unusable(label)
         if why:
             return Measured([number(step, key, math.nan, reason=why) for key in self._quantities])
-        parts, squares = self._parts(label, iter(arrays))
-        traces = _traces(parts)
+        parts, squares, full = self._parts(label, iter(arrays))
+        there = [g for g, whole in zip(label.gradients, full, strict=True) if g.there and whole]
+        if not there:  # each is used where it is not heard
+            return Measured([number(step, key, math.nan, reason="incomplete_gradient") for key in self._quantities])
+        covered_layers = {g.layer for g in there}
+        traces = {layer: trace for layer, trace in _traces(parts).items() if layer in covered_layers}
         total = sum(traces.values())
         error = _error(parts)
         whole = sum(squares)
-        covered = sum(s for s, (_, there) in zip(squares, label.squares, strict=True) if there)
+        covered = sum(s for s, g, ok in zip(squares, label.gradients, full, strict=True) if g.there and ok)
         noise = _noise(parts, covered, total, batch)
         finite = math.isfinite(total)
         if finite:
             self._smoothed.add(noise)
         smoothed = self._smoothed.parts
-        heat, heat_scale, cold = self._heat(label, batch, repeated)
+        heat, heat_scale, cold = self._heat(label, sum(g.size for g in there), batch, repeated)
         reasons = {
             HEAT: cold or noise.reason,
             HEAT_SCALE: cold or "unknown_dataset",
@@ -149,14 +158,15 @@ class ExampleReadings:
             measured.maps += [Map(TRACE, column, self._layers), Map(SHARE, column / total, self._layers)]
         return measured
 
-    def _parts(self, label: HeardStep, arrays: Iterator[Array]) -> tuple[list[_Examples], list[float]]:
+    def _parts(self, label: HeardStep, arrays: Iterator[Array]) -> tuple[list[_Examples], list[float], list[bool]]:
         raw = []
         for heard in label.passes:
             norms = next(arrays)
             scale = float(next(arrays)) if heard.scaled else math.nan
             rows = float(next(arrays)) if heard.rows is None else float(heard.rows)
             raw.append((heard, norms, scale, rows))
-        squares = [float(s) for s in next(arrays)] if label.squares else []
+        squares = [float(s) for s in next(arrays)] if label.gradients else []
+        full = [bool(f) for f in next(arrays)] if label.gradients else []
         unscale = float(next(arrays)) if label.unscaled else 1.0  # 1 / factor of loss scaling
         if not (math.isfinite(unscale) and unscale > 0):
             unscale = 1.0
@@ -173,9 +183,9 @@ class ExampleReadings:
             usable = math.isfinite(example) and example != 0
             norms = norms / example**2 if usable else np.full_like(norms, math.nan)
             parts.append(_Examples(heard.layers, norms, heard.batch, example * heard.batch * unscale))
-        return parts, squares
+        return parts, squares, full
 
-    def _heat(self, label: HeardStep, batch: int, repeated: bool) -> tuple[float, float, str]:
+    def _heat(self, label: HeardStep, parameters: int, batch: int, repeated: bool) -> tuple[float, float, str]:
         """Temperature of the noise, the noise scale of the settings, and why there are none."""
         settings = {(d.lr, d.momentum) for d in label.descent}
         if not label.optimizer:
@@ -187,7 +197,7 @@ class ExampleReadings:
             return math.nan, math.nan, "full_batch"
         ((lr, momentum),) = settings
         heat = sgd_temperature(
-            lr, self._smoothed.parts.noise, batch=batch, parameters=label.parameters, momentum=momentum, dataset=dataset
+            lr, self._smoothed.parts.noise, batch=batch, parameters=parameters, momentum=momentum, dataset=dataset
         )
         scale = sgd_noise_scale(lr, batch=batch, dataset=dataset, momentum=momentum)
         return heat, scale if self._dataset is not None else math.nan, "" if math.isfinite(heat) else "too_early"
@@ -198,24 +208,10 @@ def _noise(parts: Sequence[_Examples], covered: float, total: float, batch: int)
     return noise_parts(total, covered / weight**2 if weight else math.nan, small_batch=1, big_batch=batch)
 
 
-def compared(reading: Reading, proxy: Reading, readings: Sequence[Reading]) -> Reading:
-    """The spot check: the proxy over the exact value of the same step, in place of the reading that waits for it."""
-    if reading.quantity != RATIO:
-        return reading
-    exact = next((r for r in readings if r.quantity == TRACE), None)
-    if exact is None or math.isnan(exact.value):
-        return number(reading.step, RATIO, math.nan, reason=reading.reason or "degenerate")
-    if not exact.value > 0:
-        return number(reading.step, RATIO, math.nan, reason="degenerate")
-    ratio = proxy.value / exact.value
-    error = None if exact.error is None else abs(ratio) * exact.error / exact.value
-    return number(reading.step, RATIO, ratio, reason=proxy.reason or "degenerate", error=error)
-
-
 def _unusable(label: HeardStep) -> str:
     if label.why:
         return label.why
-    if not label.squares or not label.passes:
+    if not label.gradients or not label.passes:
         return "no_gradient"
     if not any(heard.batch for heard in label.passes):
         return "n_lt_2"

@@ -10,28 +10,31 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from thermo_monitor.physics import fisher as physics
 from thermo_monitor.probes.base import Array, Listener, Map, Measured, Surroundings, check_quantities, number
+from thermo_monitor.probes.draws import drawn, ggn_tridiagonal
 from thermo_monitor.probes.fixed import Forward, plain_forward, to_device, undisturbed
 from thermo_monitor.probes.layers import layer_of
 
 _MC, _GGN, _SHARE = "fisher/trace_mc", "fisher/trace_ggn", "fisher/share_mc"
 _DIMENSION, _PARTICIPATION = "fisher/effective_dimension", "fisher/diag_participation"
+_MEAN, _MAX = "fisher/diag_mean", "fisher/diag_max"
 _TOP = "fisher/top_eigenvalue"
 _SPEED, _LENGTH = "fisher/speed", "fisher/length"
 _OUTPUT_SPEED, _OUTPUT_LENGTH = "fisher/output_speed", "fisher/output_length"
 _POSSIBLE = (
-    _MC, _GGN, _SHARE, _DIMENSION, _PARTICIPATION, _SPEED, _LENGTH, _OUTPUT_SPEED, _OUTPUT_LENGTH, _TOP,
+    _MC, _GGN, _SHARE, _DIMENSION, _PARTICIPATION, _SPEED, _LENGTH, _OUTPUT_SPEED, _OUTPUT_LENGTH,
+    _MEAN, _MAX, _TOP,
 )  # fmt: skip
-_DIAGONAL = (_DIMENSION, _PARTICIPATION, _SPEED, _LENGTH)
+_SUMMARY = (_MEAN, _MAX, _PARTICIPATION)
+_DIAGONAL = (_DIMENSION, *_SUMMARY, _SPEED, _LENGTH)
 _OF_SOFTMAX = (_MC, _SHARE, _OUTPUT_SPEED, _OUTPUT_LENGTH)
 
 
 @dataclass(frozen=True, slots=True)
 class FisherProbe:
-    """Monte-Carlo Fisher information, GGN, effective dimension, top eigenvalue, and the speed of a run in this metric.
+    """Monte-Carlo Fisher information and its diagonal, GGN, top eigenvalue, and the speed of a run in this metric.
 
     A fixed batch goes through the model in evaluation mode, and some backward passes with labels drawn from the model
     follow, into tensors of their own: gradients, random streams, modes and buffers of the training stay as they are.
@@ -124,9 +127,11 @@ class _FisherListener(Listener):
             self._inputs = to_device(self._options.inputs, device)
         parameters = [p for _, p in trained]
         with undisturbed(self._called), torch.autocast(device.type, enabled=False):
-            self._backward_passes(trained, parameters)
+            self._draw(trained, parameters)
             if self._wants(_TOP):
-                self._sent["top"] = self._lanczos(parameters)
+                self._sent["top"] = ggn_tridiagonal(
+                    self._forward, parameters, self._options.loss, self._options.lanczos, self._generator
+                )
         if self._wants(_SPEED, _LENGTH):
             self._before = [(p, p.detach().clone()) for p in parameters]
 
@@ -135,62 +140,29 @@ class _FisherListener(Listener):
         outputs = forward(self._called, self._inputs)
         return outputs.reshape(-1, outputs.shape[-1])
 
-    def _backward_passes(self, trained: Sequence[tuple[str, Tensor]], parameters: Sequence[Tensor]) -> None:
-        softmax = self._options.loss == "cross_entropy"
-        with torch.enable_grad():
-            outputs = self._forward()
-        self._outputs = outputs.detach()
-        rows = len(outputs)
-        self._layers = tuple(dict.fromkeys(layer_of(name) for name, _ in trained))
-        place = {layer: k for k, layer in enumerate(self._layers)}
-        index = torch.tensor([place[layer_of(name)] for name, _ in trained])
-        diagonal = [torch.zeros_like(p, dtype=torch.float32) for p in parameters]
+    def _draw(self, trained: Sequence[tuple[str, Tensor]], parameters: Sequence[Tensor]) -> None:
+        assert self._generator is not None
+        loss = self._options.loss
         # Labels are drawn where there are any; what needs only a diagonal is content with either.
-        kinds = ["mc"] if softmax and self._wants(*_DIAGONAL, _MC, _SHARE) else []
-        if self._wants(_GGN) or (not softmax and self._wants(*_DIAGONAL)):
+        kinds = ["mc"] if loss == "cross_entropy" and self._wants(*_DIAGONAL, _MC, _SHARE) else []
+        if self._wants(_GGN) or (loss != "cross_entropy" and self._wants(*_DIAGONAL)):
             kinds.append("ggn")
-        for kind in kinds:
-            traces = []
-            for _ in range(self._options.draws):
-                if kind == "mc":
-                    residual = physics.sampled_residual(self._outputs, self._generator)
-                else:
-                    residual = physics.ggn_residual(self._outputs, self._options.loss, self._generator)
-                gradients = torch.autograd.grad(
-                    outputs, parameters, (residual / rows).to(outputs.dtype), retain_graph=True, allow_unused=True
-                )
-                filled = [
-                    torch.zeros_like(d) if g is None else g.float() for g, d in zip(gradients, diagonal, strict=True)
-                ]
-                squares = physics.one_backward_diagonal(filled, rows)
-                traces.append(torch.stack([s.sum() for s in squares]))
-                if kind == kinds[0]:
-                    torch._foreach_add_(diagonal, squares, alpha=1 / self._options.draws)
-            by_layer = torch.zeros(self._options.draws, len(place), device=traces[0].device)
-            self._sent[kind] = by_layer.index_add(1, index.to(by_layer.device), torch.stack(traces))
+        found = drawn(self._forward, parameters, kinds, loss, self._options.draws, self._generator)
+        self._outputs, self._diagonal = found.outputs, found.diagonal
+        layers = [layer_of(name) for name, _ in trained]
+        self._layers = tuple(dict.fromkeys(layers))
+        index = torch.tensor([self._layers.index(layer) for layer in layers], device=found.outputs.device)
+        for kind, traces in found.traces.items():
+            by_layer = torch.zeros(len(traces), len(self._layers), device=traces.device)
+            self._sent[kind] = by_layer.index_add(1, index, traces)
         if kinds:
-            self._sent["dimension"] = physics.effective_dimension(diagonal, self._options.damping)
-            self._sent["participation"] = physics.participation(diagonal)
-            self._diagonal = diagonal
-
-    def _lanczos(self, parameters: Sequence[Tensor]) -> Tensor:
-        """The GGN as a product with vectors: down by a backward pass of the backward pass, and up by another."""
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # fused attention has no second derivative
-            outputs = self._forward()
-            dual = torch.zeros_like(outputs, requires_grad=True)
-            pulled = torch.autograd.grad(outputs, parameters, dual, create_graph=True, materialize_grads=True)
-            rows = len(outputs)
-
-            def product(vectors: Sequence[Tensor]) -> Sequence[Tensor]:
-                (pushed,) = torch.autograd.grad(pulled, dual, list(vectors), retain_graph=True)
-                if self._options.loss == "cross_entropy":
-                    bent = physics.softmax_metric(outputs.detach(), pushed)
-                else:
-                    bent = 2 * pushed
-                return torch.autograd.grad(outputs, parameters, bent / rows, retain_graph=True, materialize_grads=True)
-
-            start = [torch.empty_like(p).normal_(generator=self._generator) for p in parameters]
-            return physics.lanczos(product, [v.detach() for v in start], self._options.lanczos)
+            self._sent["dimension"] = physics.effective_dimension(self._diagonal, self._options.damping)
+            if self._wants(*_SUMMARY):
+                by = [
+                    [d for d, at in zip(self._diagonal, layers, strict=True) if at == layer] for layer in self._layers
+                ]
+                # One row for each layer, and the last for the whole model.
+                self._sent["summary"] = torch.stack([physics.diagonal_summary(d) for d in (*by, self._diagonal)])
 
     def after_step(self) -> None:
         """How far the step went, by the diagonal of the metric and by the outputs themselves."""
@@ -227,9 +199,13 @@ class _FisherListener(Listener):
                 draws = sent[kind].sum(1)
                 values[key] = float(draws.mean())
                 errors[key] = float(draws.std(ddof=1)) / math.sqrt(len(draws))
-        for kind, key in (("dimension", _DIMENSION), ("participation", _PARTICIPATION)):
-            if kind in sent:
-                values[key] = float(sent[kind])
+        if "dimension" in sent:
+            values[_DIMENSION] = float(sent["dimension"])
+        maps = []
+        if "summary" in sent:
+            for key, column in zip(_SUMMARY, sent["summary"].T, strict=True):
+                values[key] = float(column[-1])
+                maps += [Map(key, column[:-1, None], facts.layers)] if self._wants(key) else []
         if "top" in sent:
             values[_TOP] = float(physics.largest_eigenvalue(torch.from_numpy(np.array(sent["top"]))))
         passed = 1 if self._lengths.last is None else max(1, step - self._lengths.last)
@@ -241,7 +217,7 @@ class _FisherListener(Listener):
                     # The steps since the last measurement were not looked at; each counts as long as this one.
                     self._lengths.total[length] = self._lengths.total.get(length, 0.0) + passed * values[speed]
                 values[length] = self._lengths.total.get(length, math.nan)
-        measured = Measured()
+        measured = Measured(maps=maps)
         if "mc" in sent:
             traces = sent["mc"].mean(0)[:, None]
             shares = traces / traces.sum() if traces.sum() > 0 else np.full_like(traces, np.nan)

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from thermo_monitor.physics.adam import adam_fisher
-from thermo_monitor.physics.precision import working
+from thermo_monitor.physics.precision import squared_norms, working
 from thermo_monitor.probes.base import Array, Listener, Map, Measured, Surroundings, check_quantities, number
 from thermo_monitor.probes.batch import Batch, BatchSize
 from thermo_monitor.probes.layers import layer_of
@@ -213,9 +213,7 @@ def _sum(vectors: Sequence[Tensor]) -> Tensor:
 
 
 def _sum_of_squares(vectors: Sequence[Tensor]) -> Tensor:
-    # In chunks: a single long vector would be summed element by element, in single precision.
     pieces = [working(piece) for piece in _pieces(vectors)]
-    if len(pieces) == 1 and pieces[0].numel() <= 16 * _SMALL:
+    if len(pieces) == 1 and pieces[0].numel() <= _SMALL:
         return torch.dot(pieces[0], pieces[0])
-    chunks = [chunk for piece in pieces for chunk in torch.split(piece, _SMALL)]
-    return torch.stack(torch._foreach_norm(chunks, 2.0)).square().sum()
+    return torch.stack(squared_norms(pieces)).sum()

@@ -43,6 +43,7 @@ class Hub:
         self.inside: int | None = None  # module of a compiled attention whose function is still to come
         self._failed = failed
         self._refused = refused
+        self.heard: dict[str, str] = {}  # route of each attention that was heard
         self._calls: dict[str, int] = {}
         self._deaf = False
         self._off: set[str] = set()  # parts that failed
@@ -124,6 +125,7 @@ class Hub:
         if why:
             return self.refuse(call.name, why)
         call.name = self._numbered(call.name)
+        self.heard[call.name] = call.route
         self.examples = call.query.shape[0]
         for listener in self.on_attention:
             listener(call)

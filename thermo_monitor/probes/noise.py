@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from thermo_monitor.physics.noise_scale import SmoothedNoise, noise_parts
+from thermo_monitor.physics.precision import squared_norms
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities, number
 from thermo_monitor.probes.batch import BatchSize, ranks
 from thermo_monitor.probes.norms import dense
@@ -82,7 +83,7 @@ class _NoiseScaleListener(Listener):
     def _arrived(self, index: int, gradient: Tensor) -> None:
         if gradient.layout is not torch.strided:
             gradient = gradient.coalesce().values()
-        self._norms[index].append(torch.linalg.vector_norm(gradient, dtype=_wide(gradient)))
+        self._norms[index] += squared_norms([gradient])
         if index == self._smallest:
             self._witness = gradient.clone() if self._witness is None else self._witness + gradient
 
@@ -98,8 +99,8 @@ class _NoiseScaleListener(Listener):
             return
         with torch.no_grad():
             values = [dense(g) for _, g in pairs if g is not None]
-            whole = torch.stack([torch.linalg.vector_norm(g, dtype=_wide(g)).square() for g in values]).sum()
-            parts = torch.stack([torch.stack(norms).square().sum() for norms, _ in pairs]).sum()
+            whole = torch.stack(squared_norms(values)).sum()
+            parts = torch.stack([torch.stack(norms).sum() for norms, _ in pairs]).sum()
             unscale = torch.ones((), device=whole.device)
             small = self._parameters[self._smallest].grad
             if self._witness is not None and small is not None and ranks() == 1:
@@ -167,10 +168,6 @@ class _Arrival:
 
     def __reduce__(self) -> tuple[Callable[..., _Arrival], tuple[None, int]]:
         return _Arrival, (None, self._index)
-
-
-def _wide(x: Tensor) -> torch.dtype:
-    return torch.float64 if x.dtype == torch.float64 else torch.float32
 
 
 def _remove(handles: Sequence[RemovableHandle]) -> None:

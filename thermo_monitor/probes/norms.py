@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from thermo_monitor.physics.precision import accumulator
+from thermo_monitor.physics.precision import accumulator, run_norms
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, number
 
 
@@ -89,16 +89,16 @@ class _NormListener(Listener):
 
 
 def total_norm(tensors: Sequence[Tensor]) -> Tensor:
-    """l2 norm of all elements of all tensors, on their device, in single precision at least, without a host read."""
-    dtypes = {t.dtype for t in tensors}
-    widest = torch.float64 if torch.float64 in dtypes else torch.float32
+    """l2 norm of all elements of all tensors, on their device, in single precision at least, without a host read.
+
+    The public ``get_total_norm`` returns the norm of bf16 tensors in bf16, with two or three digits.
+    """
     with torch.no_grad():
-        # The public get_total_norm returns the norm of bf16 tensors in bf16, with two or three digits. A type is only
-        # asked for where it is another one: the conversion takes a quarter of the time of a small model's norm.
-        norms = list(torch._foreach_norm(list(tensors), 2.0, None if dtypes == {widest} else widest))
+        norms, _ = run_norms(tensors)
+        device = norms[0].device
         if len({n.device for n in norms}) > 1:
-            norms = [n.to(norms[0].device, non_blocking=True) for n in norms]
-        whole: Tensor = torch.linalg.vector_norm(torch.stack(norms))
+            norms = [n.to(device, non_blocking=True) for n in norms]
+        whole: Tensor = torch.linalg.vector_norm(torch.stack(norms), dtype=accumulator(device))
         return whole
 
 

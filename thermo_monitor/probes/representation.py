@@ -200,6 +200,10 @@ class _RepresentationListener(Listener):
                 measured.maps.append(Map(key, np.array(column)[:, None], tuple(self._rows)))
         return measured
 
+    def describe(self) -> dict[str, str]:
+        """Which block is read."""
+        return {} if self.module is None else {self.module: f"{self._options.tokens} token representations at most"}
+
     def close(self) -> None:
         """Take the hooks off."""
         self._finalizer()

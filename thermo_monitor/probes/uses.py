@@ -155,7 +155,8 @@ def norms_of(uses: Sequence[Use], examples: int) -> Tensor | None:
         return None
     kind = kinds.pop()
     if kind == "sum":
-        return norms.sum_norms(torch.cat([use.right for use in uses], 1))
+        right = uses[0].right if len(uses) == 1 else torch.cat([use.right for use in uses], 1)
+        return norms.sum_norms(right)
     left, right = _joined(uses)
     found = norms.lookup_norms(left, right) if kind == "lookup" else norms.product_norms(left, right)
     return found.view(examples, -1).sum(1) if len(found) != examples else found
