@@ -201,8 +201,8 @@ class _RepresentationListener(Listener):
         return measured
 
     def describe(self) -> dict[str, str]:
-        """Which block is read."""
-        return {} if self.module is None else {self.module: f"{self._options.tokens} token representations at most"}
+        """Which blocks are read."""
+        return {name: f"{self._options.tokens} token representations at most" for name in self._padding}
 
     def close(self) -> None:
         """Take the hooks off."""
