@@ -32,7 +32,7 @@ def unscheduled(monitor, loss):
 def test_a_step_that_is_not_scheduled_touches_nothing(monkeypatch, spoken):
     monitor = Monitor(build(), every=10, fast_every=10, sinks=[], strict=True)
     loss = torch.ones(())
-    for _, listener in monitor._parts.values():
+    for listener in monitor._parts.listeners.values():
         for method in ("on_loss", "before_step", "after_step", "collect", "read"):
             monkeypatch.setattr(listener, method, None)
     for part in ("_transport", "_reader", "_meter"):

@@ -41,6 +41,8 @@ def test_the_table_of_defaults_is_the_default_preset():
         "docs/fisher.md",
         "docs/representation.md",
         "docs/geometry.md",
+        "docs/robustness.md",
+        "docs/scale.md",
         "docs/watching.md",
     ],
 )

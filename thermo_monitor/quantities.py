@@ -44,6 +44,8 @@ REASONS: dict[str, str] = {
     "no_stop_symbol": "no symbol ends a text, so that the entropy of all continuations is not defined",
     "truncated": "some continuations were cut off before they stopped",
     "probe_failed": "the probe raised an error and was switched off",
+    "several_ranks": "the probe says nothing of a run on several ranks",
+    "sharded": "parameters and gradients are spread over ranks in a way that this probe does not read",
     "learning": "the baseline of every quantity is still being learned",
 }
 

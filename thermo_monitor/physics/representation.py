@@ -115,9 +115,10 @@ def representation_entropy_from_gram(gram: Tensor, n: int | Tensor | None, d: in
     a = d / (torch.where(rows > 0, rows, 1.0) * eps * eps)
     matrix = torch.where(usable[..., None, None], gram, 0.0) * a[..., None, None]
     matrix.diagonal(dim1=-2, dim2=-1).add_(1.0)
+    # Symmetric with no eigenvalue below 1, up to rounding: half of the work of a determinant of any matrix.
     factor, failed = torch.linalg.cholesky_ex(matrix)
     volume = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    if bool(failed.any()):  # a matrix that is no Gram matrix but for rounding
+    if bool(failed.any()):  # rounding of a large Gram matrix was larger than that
         volume = torch.linalg.slogdet(matrix).logabsdet
     return torch.where(usable, volume / (d * math.log1p(1 / eps**2)), math.nan)
 

@@ -5,6 +5,7 @@ Shapes: B examples, H query heads, Q queries, K keys, R selected queries.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -50,9 +51,15 @@ class EvenRows:
         return i if self.count >= self.length else (2 * i + 1) * self.length // (2 * self.count)
 
     def index(self, device: torch.device | str | None = None) -> Tensor:
-        """[R] int64, sorted, without repetition, R = min(length, count)."""
-        i = torch.arange(len(self), device=device)
-        return i if self.count >= self.length else (2 * i + 1) * self.length // (2 * self.count)
+        """[R] int64, sorted, without repetition, R = min(length, count). Kept for the next call: not to be changed."""
+        return _even_index(self.length, self.count, torch.device("cpu" if device is None else device))
+
+
+@functools.lru_cache(maxsize=64)  # five small operations on each tick, for numbers that do not change
+def _even_index(length: int, count: int, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        i = torch.arange(min(length, count), device=device)
+        return i if count >= length else (2 * i + 1) * length // (2 * count)
 
 
 Rows = Tensor | EvenRows | None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -69,6 +70,19 @@ class Hub:
         if self in ACTIVE:
             ACTIVE = tuple(hub for hub in ACTIVE if hub is not self)
         LISTENING = ACTIVE != ()
+
+    @property
+    def _subscriptions(self) -> tuple[list[Any], ...]:
+        return self.on_attention, self.on_output, self.on_representation, self.on_loss_value
+
+    def subscribed(self) -> tuple[int, ...]:
+        """How many have subscribed so far, for :meth:`unsubscribe`."""
+        return tuple(map(len, self._subscriptions))
+
+    def unsubscribe(self, before: tuple[int, ...]) -> None:
+        """Forget who has subscribed since."""
+        for subscribers, count in zip(self._subscriptions, before, strict=True):
+            del subscribers[count:]
 
     def new_pass(self) -> None:
         """A forward pass begins: a module that is heard again from here on is not a second call of the same pass."""

@@ -15,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from thermo_monitor.physics import representation as geometry
 from thermo_monitor.physics.attention import EvenRows
+from thermo_monitor.physics.precision import working
 from thermo_monitor.probes.base import Array, Listener, Map, Measured, Surroundings, check_quantities, number
 from thermo_monitor.probes.calls import RepresentationCall
 from thermo_monitor.probes.hooks import Hook
@@ -102,23 +103,25 @@ def blocks(model: nn.Module, last: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    """Gram matrices of the tokens of one block.
+    """What is kept of the tokens of one block.
 
     Attributes:
         told: whether the user's own line reported it.
         width: of the representations.
-        grams: of the unit rows, and of the centred rows.
+        tensors: Gram matrices of the unit rows, and of the centred rows; on several ranks the rows themselves, with a
+            first column that says whether one is there.
     """
 
     told: bool
     width: int
-    grams: list[Tensor]
+    tensors: list[Tensor]
 
 
 class _RepresentationListener(Listener):
     def __init__(self, options: RepresentationProbe, run: Surroundings) -> None:
         self._options = options
         self._hub: Hub = run.hub
+        self._rank, self._ranks = run.rank, run.ranks
         self._heard: dict[str, _Sample] = {}
         self._padding: dict[str, Padding] = {}
         self._rows: list[str] = []  # of the maps; grows, never reordered
@@ -169,17 +172,55 @@ class _RepresentationListener(Listener):
         if hidden.dim() == 3 and self._options.positions == "last":
             hidden, real = _last(hidden, real)
         hidden = hidden.reshape(-1, hidden.shape[-1])
-        rows = EvenRows(hidden.shape[0], self._options.tokens).index(hidden.device)
+        tokens = self._places.stop - self._places.start
+        if not tokens:
+            return
+        rows = EvenRows(hidden.shape[0], tokens).index(hidden.device)
         sample, present = hidden[rows], None if real is None else real.reshape(-1)[rows]
+        if self._ranks > 1:  # what the Gram matrices of all ranks together are can only be told from the rows
+            there = torch.ones(len(rows), device=hidden.device) if present is None else present.float()
+            placed = torch.cat([there.unsqueeze(1), working(sample)], 1)
+            self._heard[site] = _Sample(call.told, sample.shape[-1], [placed])
+            return
         with torch.autocast(sample.device.type, enabled=False):
             grams = [geometry.normalised_gram(sample, present), geometry.centred_gram(sample, present)]
         self._heard[site] = _Sample(call.told, sample.shape[-1], grams)
+
+    @property
+    def _places(self) -> range:
+        """Which of the rows of the sample are this rank's: an equal share, or one row of every so many ranks."""
+        tokens, each = self._options.tokens, self._options.tokens // self._ranks
+        if each:
+            return range(self._rank * each, (self._rank + 1) * each)
+        every = -(-self._ranks // tokens)
+        at = self._rank // every
+        return range(at, at + 1) if self._rank % every == 0 else range(0)
+
+    def shares(self, label: Any, arrays: Sequence[Array]) -> Mapping[str, Array]:
+        """This rank's rows of each block's sample, at their places [tokens, 1 + d]; the first column: one is there."""
+        found = {}
+        for (name, told, width), rows in zip(label, arrays, strict=True):
+            sample = np.zeros((self._options.tokens, 1 + width))
+            sample[self._places.start : self._places.start + len(rows)] = rows
+            found[f"{'told' if told else 'heard'}:{name}"] = sample
+        return found
+
+    def pooled(self, label: Any, sums: Mapping[str, Array], present: int) -> tuple[Any, Sequence[Array]] | None:
+        """The Gram matrices of the whole samples."""
+        facts, grams = [], []
+        for key, rows in sums.items():
+            how, _, name = key.partition(":")
+            there, sample = torch.from_numpy(rows[:, 0] > 0), torch.from_numpy(rows[:, 1:]).float()
+            facts.append((name, how == "told", sample.shape[1]))
+            for gram in (geometry.normalised_gram(sample, there), geometry.centred_gram(sample, there)):
+                grams.append(gram.numpy())
+        return facts, grams
 
     def collect(self) -> tuple[Any, list[Tensor]]:
         """Two Gram matrices for each block: eigenvalue solvers wait for the device, so the host does them."""
         heard, self._heard = self._heard, {}
         label = [(name, sample.told, sample.width) for name, sample in heard.items()]
-        return label, [gram for sample in heard.values() for gram in sample.grams]
+        return label, [tensor for sample in heard.values() for tensor in sample.tensors]
 
     def read(self, step: int, label: Any, arrays: Sequence[Array]) -> Measured:
         """Readings from the spectra."""
@@ -188,7 +229,7 @@ class _RepresentationListener(Listener):
             return Measured([number(step, key, math.nan, reason="no_representation") for key in keys])
         sites = {}
         for k, (name, _, width) in enumerate(label):
-            sites[name] = _values(width, *(torch.from_numpy(array.copy()) for array in arrays[2 * k : 2 * k + 2]))
+            sites[name] = _values(keys, width, *(torch.from_numpy(array.copy()) for array in arrays[2 * k : 2 * k + 2]))
         told = [name for name, own, _ in label if own]
         values, finite = sites[told[0] if told else self._last if self._last in sites else label[-1][0]]
         reason = "degenerate" if finite else "non_finite"
@@ -209,18 +250,18 @@ class _RepresentationListener(Listener):
         self._finalizer()
 
 
-def _values(d: int, normalised: Tensor, centred: Tensor) -> tuple[dict[str, float], bool]:
-    """All quantities of one block, and whether its representations were finite."""
+def _values(keys: Sequence[str], d: int, normalised: Tensor, centred: Tensor) -> tuple[dict[str, float], bool]:
+    """The quantities of one block, and whether its representations were finite."""
     lam = geometry.spectrum_from_gram(centred)
-    values = {
-        "repr/representation_entropy": geometry.representation_entropy_from_gram(normalised, None, d),
-        "repr/spectral_entropy": geometry.spectral_entropy(lam, d),
-        "repr/effective_rank": geometry.effective_rank(lam),
-        "repr/participation_ratio": geometry.participation_ratio(lam),
-        "repr/head_tail_contrast": geometry.head_tail_contrast(lam),
+    formulas = {
+        "repr/representation_entropy": lambda: geometry.representation_entropy_from_gram(normalised, None, d),
+        "repr/spectral_entropy": lambda: geometry.spectral_entropy(lam, d),
+        "repr/effective_rank": lambda: geometry.effective_rank(lam),
+        "repr/participation_ratio": lambda: geometry.participation_ratio(lam),
+        "repr/head_tail_contrast": lambda: geometry.head_tail_contrast(lam),
     }
     finite = bool(torch.isfinite(normalised).all() and torch.isfinite(centred).all())
-    return {key: float(value) for key, value in values.items()}, finite
+    return {key: float(formulas[key]()) for key in keys}, finite
 
 
 def _last(hidden: Tensor, real: Tensor | None) -> tuple[Tensor, Tensor | None]:

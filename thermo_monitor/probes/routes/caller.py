@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 from torch.fx import GraphModule
+from torch.optim import Optimizer
 
 
 def calling_module(names: Mapping[int, str], *, graphs: bool = False) -> str | None:
@@ -85,6 +86,17 @@ def modules_of_frames() -> Iterator[list[nn.Module]]:
         if found:
             yield found
         frame = frame.f_back
+
+
+def in_optimizer_step() -> bool:
+    """Whether the caller runs inside the step of an optimizer, which is then in the closure that it was given."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "step" and code.co_argcount and isinstance(first_argument(frame), Optimizer):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def first_argument(frame: FrameType) -> Any:
