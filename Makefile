@@ -23,7 +23,7 @@ $(VENV)/.base: constraints.txt pyproject.toml
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.base
-	$(PIP) -e '.[lightning,huggingface,alerts,scan]' --group test
+	$(PIP) -e '.[lightning,huggingface,analysis,alerts,scan]' --group test
 	@touch $@
 
 $(VENV)/.browser: $(VENV)/.test

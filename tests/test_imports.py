@@ -63,6 +63,11 @@ TABLE = {
     },
     "report": LIGHT | {"numpy", "matplotlib", "report_events", "detect"},
     "report_events": LIGHT | {"numpy", "matplotlib"},
+    "analysis": LIGHT | {
+        "torch", "numpy", "scipy", "sklearn", "transformers", "rich", "physics", "detect", "guard", "probes",
+        "safetensors", "matplotlib", "spreadsheet", "__init__",
+    },
+    "analysis_command": {"rich", "analysis", "terminal"},
     "demo": LIGHT | {
         "torch", "numpy", "lightning", "lightning (the framework)", "matplotlib", "rich", "typer", "report", "sinks",
         "detect", "schedule",
@@ -80,8 +85,8 @@ TABLE = {
     "doctor": {"__init__"},  # and what is there, by importlib
     "__main__": {"cli"},
     "cli": LIGHT | {
-        "typer", "rich", "demo", "report", "__init__", "doctor", "eventlog", "page", "scan", "scan_table", "sinks",
-        "watch",
+        "typer", "rich", "analysis_command", "demo", "report", "__init__", "doctor", "eventlog", "page", "scan",
+        "scan_table", "sinks", "watch",
     },
 }  # fmt: skip
 

@@ -16,6 +16,7 @@ NOT_HERE = {
     "opt/fdr1_ratio",
     "opt/norm_balance",
     "opt/sgd_temperature",
+    "out/calibration_drift",
 }
 
 

@@ -27,6 +27,7 @@ _REPRESENTATION = (
     "repr/spectral_entropy",
     "repr/effective_rank",
     "repr/participation_ratio",
+    "repr/head_tail_contrast",
 )
 _EXAMPLES = (
     "fisher/trace_empirical",
@@ -39,6 +40,7 @@ _EXAMPLES = (
 )
 _FISHER = ("fisher/trace_adam_proxy", "fisher/share_adam_proxy")
 _OUTPUT = ("out/predictive_entropy", "out/output_specific_heat", "out/calibration_gap", "loss/loss_variance")
+_TRAINING = ("out/calibration_drift", "out/cross_entropy", "out/entropy_term", "out/training_free_energy")
 
 
 def _cheap() -> list[Probe]:
@@ -83,8 +85,8 @@ def study() -> list[Probe]:
     return [
         *_cheap(),
         AttentionProbe(quantities=ALL_QUANTITIES),
-        OutputProbe(quantities=_OUTPUT),
-        RepresentationProbe(quantities=_REPRESENTATION),
+        OutputProbe(quantities=(*_OUTPUT, *_TRAINING)),
+        RepresentationProbe(layers="all", quantities=_REPRESENTATION),
         FisherProxyProbe(quantities=_FISHER),
         ExampleGradientProbe(quantities=_EXAMPLES),
         TemperatureProbe(),

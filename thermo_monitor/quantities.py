@@ -39,6 +39,10 @@ REASONS: dict[str, str] = {
     "unsupported_attention": "the attention has a feature that this route does not read correctly",
     "non_finite": "the input held a value that is not finite",
     "unreachable": "no solution exists in the searched interval",
+    "empty_prompt": "the prompt has no token, and no symbol that begins a text is known",
+    "context_exceeded": "the text is longer than the model's context",
+    "no_stop_symbol": "no symbol ends a text, so that the entropy of all continuations is not defined",
+    "truncated": "some continuations were cut off before they stopped",
     "probe_failed": "the probe raised an error and was switched off",
     "several_ranks": "the probe says nothing of a run on several ranks",
     "sharded": "parameters and gradients are spread over ranks in a way that this probe does not read",
@@ -187,6 +191,69 @@ _OUTPUT = (
         "out/calibration_gap", "calibration gap", "L - H", "nats", "mean loss - mean predictive entropy, same tokens",
         "0 where the model is as unsure as it is wrong; negative: underconfident, positive: overconfident", "labels heard",
         minimum_effect=0.1,
+    ),
+    Quantity(
+        "out/dist_tv", "total variation of models", "TV", "1", "(1/2)|p - q|_1, mean and maximum over a prompt set",
+        "largest difference of the probability of any set of next tokens", source="arXiv:2407.21092 (moduli space: reconstruction)",
+        low=0.0, high=1.0,
+    ),
+    Quantity(
+        "out/dist_sup", "sup distance of models", "sup", "1", "max_v |p_v - q_v|, mean and maximum over a prompt set",
+        "largest difference of the probability of one next token", low=0.0, high=1.0,
+    ),
+    Quantity(
+        "out/dist_fisher_rao", "Fisher-Rao distance of models", "d", "rad",
+        "4 asin(|sqrt p - sqrt q|/2), mean and maximum over a prompt set", "length of the shortest path between the predictions",
+        low=0.0, high=math.pi,
+    ),
+    Quantity(
+        "out/distributional_rank_corr", "rank correlation of distances", "rho", "1",
+        "Spearman correlation of output distances and embedding distances over pairs of prompts",
+        "whether prompts that lie close are continued alike", ">= 4 prompts", "arXiv:2407.21092 (reconstruction)",
+        low=-1.0, high=1.0,
+    ),
+    Quantity(
+        "out/convexity_gap", "convexity gap", "g", "nats", "S((x + y)/2) - (S(x) + S(y))/2, x and y embeddings of prompts of one length",
+        "whether mixed prompts are continued more vaguely than the prompts; neither sign is claimed", "prompts of equal length",
+        "arXiv:2407.21092, conjecture 6.4 (reconstruction)",
+    ),
+    Quantity(
+        "out/calibration_drift", "drift of the calibration gap", "d(L - H)/dt", "nats per 1000 steps",
+        "slope of a straight line through the last readings of out/calibration_gap",
+        "whether the model moves towards its data (falling distance from equilibrium) or into overconfidence", "8 readings of the gap; "
+        "the error allows for correlation", "ours",
+    ),
+    Quantity(
+        "out/cross_entropy", "energy of training", "U", "nats", "mean_t -ln p(y_t), without label smoothing",
+        "first part of the free energy of training: how wrong the model is on the data", "labels heard", low=0.0,
+    ),
+    Quantity(
+        "out/entropy_term", "entropy term of training", "T S", "nats", "T mean_t H(p_t); T = 1 for bare cross entropy, beta with an entropy bonus, e/(1 - e) "
+        "with label smoothing e",
+        "second part of the free energy of training: how undecided the model is, at the temperature in force", "labels heard",
+        "label smoothing: second order around the uniform distribution, ours", low=0.0,
+    ),
+    Quantity(
+        "out/training_free_energy", "free energy of training", "F = U - T S", "nats", "out/cross_entropy - out/entropy_term",
+        "what training lowers when entropy is paid for; the calibration gap at T = 1", "labels heard", "arXiv:2407.21092 (reconstruction)",
+    ),
+    Quantity(
+        "out/prompt_entropy", "entropy function of a prompt", "S_L(s)", "nats", "-sum over continuations s' of P_L(s'|s) ln P_L(s'|s), up to the stop symbol",
+        "how many ways the model has of going on: near 0 where it has memorised", "a stop symbol; a lower bound where continuations are cut off",
+        "Yang 2024, arXiv:2407.21092 (second-hand)", low=0.0,
+    ),
+    Quantity(
+        "out/conditional_entropy", "conditional entropy of parallel generations", "<H(p_b)>", "nats", "mean over runs b of H(p_b), p_b the next-token distribution",
+        "how undecided a single run is", "always", "blog Physics of Language, 4 Nov 2025", low=0.0,
+    ),
+    Quantity(
+        "out/marginal_entropy", "marginal entropy of parallel generations", "H(<p_b>)", "nats", "entropy of the mean over runs of the next-token distribution",
+        "how undecided the runs are together; explodes or collapses in long generations", "too low by about the number of words over 2 B for few runs B",
+        "blog Physics of Language, 4 Nov 2025", low=0.0,
+    ),
+    Quantity(
+        "out/ensemble_gap", "gap of marginal and conditional entropy", "JSD", "nats", "mean_b KL(p_b || mean p) = mutual information of run and token",
+        "how much the runs differ", "B >= 2; at most ln B", low=0.0,
     ),
 )  # fmt: skip
 
@@ -381,6 +448,51 @@ _REPRESENTATION = (
     Quantity(
         "repr/participation_ratio", "participation ratio", "PR", "directions", "(sum lam)^2 / sum lam^2",
         "number of dominant directions", "n >= 2, not constant", scale="log", minimum_effect=1.25, low=1.0,
+    ),
+    Quantity(
+        "repr/head_tail_contrast", "head against tail", "m", "1", "ln(sum of the top 5 lam / sum of the rest)",
+        "how far a few directions stand out; over runs its Binder cumulant tells one kind of run from two",
+        "more than 5 directions, rest > 0", "arXiv:2603.24746 (second-hand); Binder 1981",
+    ),
+    Quantity(
+        "repr/information_gain", "information gain", "IG", "nats",
+        "(1/2) ln(1 + s^2/sigma^2), s^2 = min_a |x - X^T a|^2 + sigma^2 |a|^2, unit rows, sigma = 0.01",
+        "what a token adds to those before it; the gains of a sentence add up to a log-determinant", "finite rows",
+        "identity standard; arXiv:2402.03471 (kernel not public: reconstruction)", low=0.0,
+    ),
+    Quantity(
+        "repr/lasso_attention_overlap", "overlap of selected and attended tokens", "J", "1",
+        "top-k Jaccard index of |a| and head-mean attention, a = argmin |x_T - X^T a|^2/(2d) + lambda |a|_1, lambda = 1e-4",
+        "whether attention goes to the tokens that a sparse regression of the last one picks; beside its value by chance",
+        "k tokens that are selected", "arXiv:2402.03471 (lambda second-hand, loss scaling ours)", low=0.0, high=1.0,
+    ),
+    Quantity(
+        "repr/cov_dist_frobenius", "Frobenius distance of sentences", "d_F", "1", "|A - B|_F, A and B covariances of tokens",
+        "how far two sentences lie apart", source="standard; arXiv:2402.03471 (which distances are used is not public)", low=0.0,
+    ),
+    Quantity(
+        "repr/cov_dist_bures", "squared Bures distance of sentences", "d_B^2", "1", "tr A + tr B - 2 tr (A^1/2 B A^1/2)^1/2",
+        "what moves one cloud of tokens to the other, as Gaussians of equal mean", low=0.0,
+    ),
+    Quantity(
+        "repr/cov_dist_affine_invariant", "affine-invariant distance of sentences", "d_A", "1",
+        "|ln(A^-1/2 B A^-1/2)|_F, ridge 1e-6", "distance of covariances as ellipsoids; depends on the ridge where ranks are low",
+        low=0.0,
+    ),
+    Quantity(
+        "repr/cov_dist_stein", "Stein distance of sentences", "d_S", "nats", "ln det((A + B)/2) - (1/2) ln det(A B), ridge 1e-6",
+        "as the affine-invariant one, through determinants", low=0.0,
+    ),
+    Quantity(
+        "repr/cov_dist_jensen_shannon", "matrix Jensen-Shannon divergence of sentences", "JS", "nats",
+        "S((A' + B')/2) - (S(A') + S(B'))/2, A' = A/tr A, S(A) = -tr A ln A",
+        "how far the directions of two sentences lie apart, whatever their spread", "no constant sentence",
+        low=0.0, high=math.log(2),
+    ),
+    Quantity(
+        "repr/size_power_law", "exponent over model size", "alpha", "1", "slope of ln H_norm on ln(parameters)",
+        "how representation entropy changes with model size; at fixed n width alone makes it fall, so it is shown beside random tokens",
+        ">= 5 sizes, equal n, same sentences", "power law: arXiv:2402.03471, exponents not public; null measured by us",
     ),
 )  # fmt: skip
 

@@ -6,7 +6,14 @@ import torch.nn.functional as F
 from torch.testing import assert_close
 
 from tests.reference import ensemble as reference
-from thermo_monitor.physics import output_sums, specific_heat_bound, token_statistics
+from thermo_monitor.physics import (
+    distance_from_equilibrium,
+    next_token,
+    output_sums,
+    specific_heat_bound,
+    token_statistics,
+    training_temperature,
+)
 
 F64 = torch.float64
 READINGS = ("mean_loss", "loss_variance", "predictive_entropy", "output_specific_heat", "calibration_gap")
@@ -102,3 +109,58 @@ def test_sums_are_float64_and_as_good_as_float32_moments(dtype):
 def test_any_type_of_label(dtype):
     y, labels = torch.randn(4, 5, dtype=F64), torch.tensor([0, 1, 2, 3])
     assert_close(output_sums(y, labels.to(dtype), 3).mean_loss(), F.cross_entropy(y[:3], labels[:3]))
+
+
+@pytest.mark.parametrize("tau", [0.3, 1.0, 4.0])
+def test_state_functions_of_the_next_token(tau):
+    y = 3 * torch.randn(5, 12, dtype=F64)
+    state = next_token(y, tau)
+    log_p = (y / tau).log_softmax(-1)
+    p = log_p.exp()
+    expected = (
+        (y / tau).logsumexp(-1), -(p * y / tau).sum(-1), -(p * log_p).sum(-1), -(y / tau).logsumexp(-1),
+        -math.log(12) - log_p.mean(-1), (p * (y / tau) ** 2).sum(-1) - (p * y / tau).sum(-1) ** 2,
+    )  # fmt: skip
+    for found, right in zip(state, expected, strict=True):
+        assert_close(found, right, rtol=1e-10, atol=1e-10)
+    assert_close(state.entropy, state.internal_energy - state.free_energy, rtol=1e-12, atol=1e-12)
+    h = 1e-5
+    slope = (next_token(y, tau * math.exp(h)).entropy - next_token(y, tau * math.exp(-h)).entropy) / (2 * h)
+    assert_close(state.specific_heat, slope, rtol=1e-7, atol=1e-8)
+    each = torch.tensor([tau] * 5)
+    assert_close(next_token(y, each).entropy, state.entropy)
+
+
+def test_distance_from_equilibrium_is_the_gap_token_by_token():
+    y, labels = batch()
+    distance = distance_from_equilibrium(y, labels)
+    assert torch.equal(distance.isnan(), labels == -100)
+    assert_close(distance.nanmean(), output_sums(y, labels).calibration_gap(), rtol=1e-12, atol=0)
+
+
+def test_the_temperature_in_force():
+    y, labels = batch()
+    kept = labels != -100
+    y, labels = y[kept], labels[kept]
+    sums = output_sums(y, labels)
+    assert_close(sums.training_free_energy(), sums.calibration_gap())  # bare: T = 1
+    # Entropy bonus: F is the loss.
+    log_p = y.log_softmax(-1)
+    bonus = F.cross_entropy(y, labels) + 0.3 * (log_p.exp() * log_p).sum(-1).mean()
+    assert_close(sums.training_free_energy(training_temperature(entropy_bonus=0.3)), bonus)
+    # Label smoothing, near the uniform distribution: F is the loss over 1 - e, up to 2 T ln V, to third order.
+    e, constant = 0.2, 2 * training_temperature(label_smoothing=0.2) * math.log(30)
+    off = []
+    for scale in (0.1, 0.05):
+        small = output_sums(scale * y / 3, labels)
+        smoothed = F.cross_entropy(scale * y / 3, labels, label_smoothing=e) / (1 - e)
+        off.append(abs(smoothed - constant - small.training_free_energy(training_temperature(label_smoothing=e))))
+    assert off[0] < 1e-4
+    assert 6 < off[0] / off[1] < 20  # 2^3 or more
+    assert training_temperature(0.1, 0.5) == 1.2
+
+
+@pytest.mark.parametrize("options", [{"entropy_bonus": -1.0}, {"label_smoothing": 1.0}, {"entropy_bonus": math.inf}])
+def test_no_temperature(options):
+    with pytest.raises(ValueError, match="has to be >= 0"):
+        training_temperature(**options)

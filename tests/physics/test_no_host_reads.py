@@ -6,7 +6,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 
 from thermo_monitor import physics
 
-CASES = ("attention", "output", "representation", "geometry")
+CASES = ("attention", "output", "representation", "generations", "geometry")
 
 
 def every_formula(device, case):
@@ -31,7 +31,13 @@ def every_formula(device, case):
                 physics.specific_heat_bound(row.n)
     elif case == "output":
         sums = physics.output_sums(q.flatten(0, 2), torch.zeros(320, dtype=torch.int64, device=device))
-        sums.merge(sums).calibration_gap(), sums.loss_variance()
+        sums.merge(sums).calibration_gap(), sums.loss_variance(), sums.training_free_energy(0.1)
+    elif case == "generations":
+        for formula in (
+            physics.conditional_entropy, physics.marginal_entropy, physics.ensemble_gap, physics.logit_variance,
+            physics.marginal_entropy_slope, physics.jackknife_marginal_entropy, physics.next_token,
+        ):  # fmt: skip
+            formula(q)
     elif case == "geometry":
         z, other, angle = q @ q.mT, k.repeat_interleave(2, 1) @ q.mT, torch.zeros(4, device=device)
         for chosen in (None, mask):

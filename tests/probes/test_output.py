@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,10 +12,11 @@ from tests.probes.models import VOCABULARY, Decoder, Measuring, tokens
 from thermo_monitor.probes import OutputProbe, record_output
 from thermo_monitor.probes.output import _POSSIBLE
 
-ALL = OutputProbe(quantities=_POSSIBLE)
+NOW = tuple(key for key in _POSSIBLE if key != "out/calibration_drift")  # that one needs a past
+ALL = OutputProbe(quantities=NOW)
 
 
-def slow(logits: Tensor, labels: Tensor, ignore_index: int = -100) -> dict[str, float]:
+def slow(logits: Tensor, labels: Tensor, ignore_index: int = -100, temperature: float = 1.0) -> dict[str, float]:
     """The definitions, token by token, for logits [N, V]."""
     losses, entropies, heats = [], [], []
     for y, label in zip(logits.detach().double(), labels.tolist(), strict=True):
@@ -25,9 +27,12 @@ def slow(logits: Tensor, labels: Tensor, ignore_index: int = -100) -> dict[str, 
         entropies.append(-(p * p.log()).sum().item())
         heats.append((p * (y - (p * y).sum()) ** 2).sum().item())
     n = len(losses)
-    mean = sum(losses) / n
+    mean, entropy = sum(losses) / n, sum(entropies) / n
     return {
-        "out/predictive_entropy": sum(entropies) / n,
+        "out/cross_entropy": mean,
+        "out/entropy_term": temperature * entropy,
+        "out/training_free_energy": mean - temperature * entropy,
+        "out/predictive_entropy": entropy,
         "out/output_specific_heat": sum(heats) / n,
         "out/calibration_gap": mean - sum(entropies) / n,
         "loss/loss_variance": sum((x - mean) ** 2 for x in losses) / (n - 1),
@@ -50,7 +55,7 @@ def test_ignored_tokens_take_no_part(reduction):
     logits, labels = 2 * torch.randn(60, VOCABULARY), labels_with_holes(60)
     logits[labels == -100] = math.nan
     found = measured(lambda: F.cross_entropy(logits, labels, reduction=reduction, label_smoothing=0.1))
-    assert found == pytest.approx(slow(logits, labels), rel=1e-5)
+    assert found == pytest.approx(slow(logits, labels, temperature=0.1 / 0.9), rel=1e-5)
 
 
 @pytest.mark.parametrize("ignore", [-100, 0, 7])
@@ -122,7 +127,7 @@ def test_a_sample_is_taken_of_the_labelled_tokens(monkeypatch, share):
     """Where the answer is a few tokens of a long text, they are what is read."""
     monkeypatch.setattr("thermo_monitor.probes.output._CHEAP", 0)
     logits, labels = torch.randn(1000, VOCABULARY), labels_with_holes(1000, share)
-    found = measured(lambda: F.cross_entropy(logits, labels), OutputProbe(tokens=100, quantities=_POSSIBLE))
+    found = measured(lambda: F.cross_entropy(logits, labels), OutputProbe(tokens=100, quantities=NOW))
     labelled = (labels != -100).nonzero().flatten()
     n = len(labelled)
     if n == 0:
@@ -130,6 +135,39 @@ def test_a_sample_is_taken_of_the_labelled_tokens(monkeypatch, share):
         return
     chosen = labelled if n <= 100 else labelled[[(2 * i + 1) * n // 200 for i in range(100)]]
     assert found == pytest.approx(slow(logits[chosen], labels[chosen]), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "temperature"),
+    [({"entropy_bonus": 0.3}, 0.3 / 0.8 + 0.25), ({"entropy_bonus": 0.3, "label_smoothing": 0.0}, 0.3)],
+)
+def test_the_temperature_of_training_is_heard_or_given(options, temperature):
+    logits, labels = torch.randn(60, VOCABULARY), torch.randint(VOCABULARY, (60,))
+    probe = OutputProbe(quantities=NOW, **options)
+    found = measured(lambda: F.cross_entropy(logits, labels, None, None, -100, None, "mean", 0.2), probe)
+    assert found == pytest.approx(slow(logits, labels, temperature=temperature), rel=1e-5)
+
+
+def test_the_drift_is_the_slope_of_the_gap():
+    probe = OutputProbe(quantities=("out/calibration_gap", "out/calibration_drift"))
+    logits, labels = torch.randn(60, VOCABULARY), torch.randint(VOCABULARY, (60,))
+    gaps, drifts = [], []
+    with Measuring(Decoder(), probe) as measuring:
+        for step in range(12):
+            F.cross_entropy((1 + step / 10) * logits, labels)
+            gap, drift = measuring.read(step).readings
+            gaps.append(gap.value)
+            drifts.append(drift)
+    assert [r.reason for r in drifts[:7]] == ["too_early"] * 7
+    slope = np.polyfit(range(12), gaps, 1)[0]
+    assert drifts[-1].value == pytest.approx(1000 * slope, rel=1e-6)
+    assert 0 < drifts[-1].error < 200 * slope
+
+
+@pytest.mark.parametrize("options", [{"window": 3}, {"entropy_bonus": -1.0}, {"label_smoothing": 1.0}])
+def test_options_out_of_range(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        OutputProbe(**options)
 
 
 def test_the_loss_does_not_change():

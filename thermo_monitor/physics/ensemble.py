@@ -18,6 +18,111 @@ from thermo_monitor.physics.moments import Moments, moments_of
 from thermo_monitor.physics.precision import accumulator, working
 
 
+class NextToken(NamedTuple):
+    """The state functions of a prediction at one temperature, in reduced units: the energy of word v is ``-y_v / tau``.
+
+    Multiply U and F by tau for the units of the logits.
+
+    Attributes:
+        log_partition: [...] ln Z = logsumexp(y / tau); gauge dependent, as are U and F.
+        internal_energy: [...] U = -<y> / tau.
+        entropy: [...] S = ln Z + U, nats.
+        free_energy: [...] F = U - S = -ln Z.
+        free_energy_gap: [...] ln Z - mean(y) / tau - ln V = KL(uniform || p); gauge free.
+        specific_heat: [...] C = Var_p(y) / tau^2 = dS/d ln tau.
+    """
+
+    log_partition: Tensor
+    internal_energy: Tensor
+    entropy: Tensor
+    free_energy: Tensor
+    free_energy_gap: Tensor
+    specific_heat: Tensor
+
+
+def next_token(y: Tensor, temperature: float | Tensor = 1.0) -> NextToken:
+    """Z, U, S, F and C of the next token, at the model's temperature (1) or any other.
+
+    Args:
+        y: [..., V] output logits, any float dtype.
+        temperature: tau, positive; a tensor broadcasts against [...].
+
+    Returns:
+        State functions [...] in float32, or float64 if y is.
+
+    Example:
+        >>> state = next_token(torch.tensor([2.0, 1.0, 0.0, -1.0], dtype=torch.float64))
+        >>> [round(x.item(), 9) for x in state[:3]]
+        [2.440189699, -1.492652735, 0.947536964]
+        >>> hot = next_token(torch.tensor([2.0, 1.0, 0.0, -1.0], dtype=torch.float64), 1.711715325)
+        >>> round(hot.entropy.item(), 6)
+        1.2
+    """
+    tau = torch.as_tensor(temperature, dtype=working(y).dtype, device=y.device)
+    row = row_statistics(working(y) / tau.unsqueeze(-1))
+    gap = row.log_partition - row.plain_mean - row.n.log()
+    return NextToken(
+        row.log_partition, -row.mean_logit, row.entropy, -row.log_partition, gap.clamp(min=0), row.specific_heat
+    )
+
+
+def training_temperature(entropy_bonus: float = 0.0, label_smoothing: float = 0.0) -> float:
+    """The temperature T in force in ``F = U - T S``, U the cross entropy on the data, S the entropy of the predictions.
+
+    * Bare cross entropy: 1, by convention. Nothing in the objective pays for entropy; T = 1 is the temperature of the
+      softmax, at which F is the calibration gap.
+    * Entropy bonus, ``loss = U - beta S``: T = beta, exactly; F is the loss.
+    * Label smoothing, ``loss = (1 - e) U + e CE(uniform, p)``. Over the weight of U this is
+      ``U + e/(1 - e) (ln V + KL(uniform || p))``, while ``-T S = -T ln V + T KL(p || uniform)``. The two divergences
+      agree to second order around the uniform distribution, so ``T = e/(1 - e)``, where F is the loss over (1 - e) up
+      to the constant ``2 T ln V``. Away from it the smoothing resists sharpening more: its price grows with the logits,
+      that of entropy ends at ``T ln V``.
+    * Both: ``loss = (1 - e) U + e CE(uniform, p) - beta S``, T = (beta + e)/(1 - e).
+
+    Args:
+        entropy_bonus: beta >= 0.
+        label_smoothing: e in [0, 1), as in ``torch.nn.functional.cross_entropy``.
+
+    Returns:
+        T.
+
+    Raises:
+        ValueError: if an argument is out of its range.
+
+    Example:
+        >>> training_temperature(), training_temperature(entropy_bonus=0.01), training_temperature(label_smoothing=0.2)
+        (1.0, 0.01, 0.25)
+    """
+    if not (0 <= entropy_bonus < math.inf and 0 <= label_smoothing < 1):
+        raise ValueError(f"entropy_bonus={entropy_bonus} has to be >= 0, label_smoothing={label_smoothing} in [0, 1)")
+    if entropy_bonus == 0 and label_smoothing == 0:
+        return 1.0
+    return (entropy_bonus + label_smoothing) / (1 - label_smoothing)
+
+
+def distance_from_equilibrium(y: Tensor, labels: Tensor, ignore_index: int = -100) -> Tensor:
+    """Loss of each token less the entropy of its prediction, ``-ln p[label] - S``, nats.
+
+    0 on average where labels are drawn from the predictions; its mean over tokens is the calibration gap. Of one token
+    it is at least -S, and has no upper bound.
+
+    Args:
+        y: [N, V] output logits.
+        labels: [N] integers.
+        ignore_index: label of tokens that do not count.
+
+    Returns:
+        [N]; NaN for ignored tokens.
+
+    Example:
+        >>> y = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+        >>> round(distance_from_equilibrium(y, torch.tensor([1])).item(), 9)
+        0.731058579
+    """
+    token = token_statistics(y, labels, ignore_index)
+    return token.loss - token.entropy
+
+
 class TokenStatistics(NamedTuple):
     """What is known of each token.
 
@@ -104,6 +209,10 @@ class OutputSums:
         0 on average if the labels were drawn from the predictions; positive: overconfident, negative: underconfident.
         """
         return self.mean_loss() - self.predictive_entropy()
+
+    def training_free_energy(self, temperature: float = 1.0) -> Tensor:
+        """F = U - T S, nats: mean loss less T times the mean entropy; see ``training_temperature``."""
+        return self.mean_loss() - temperature * self.predictive_entropy()
 
 
 def output_sums(y: Tensor, labels: Tensor, ignore_index: int = -100) -> OutputSums:

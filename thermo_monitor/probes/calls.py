@@ -102,11 +102,12 @@ def _score_for_examples(score: Callable[[Tensor, Tensor, Tensor], Tensor], examp
 
 @dataclass(slots=True)
 class OutputCall:
-    """Logits [N, V] and integer labels [N] of one cross entropy."""
+    """Logits [N, V] and integer labels [N] of one cross entropy, and how much of it is label smoothing."""
 
     logits: Tensor
     labels: Tensor
     ignore_index: int
+    label_smoothing: float = 0.0
 
 
 @dataclass(slots=True)

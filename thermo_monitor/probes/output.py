@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,12 +13,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thermo_monitor.physics.ensemble import OutputSums, output_sums
+from thermo_monitor.physics.ensemble import OutputSums, output_sums, training_temperature
 from thermo_monitor.physics.moments import Moments, moments_from_raw, raw_moments
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities, number
 from thermo_monitor.probes.calls import OutputCall
 
-_POSSIBLE = ("out/predictive_entropy", "out/output_specific_heat", "out/calibration_gap", "loss/loss_variance")
+_POSSIBLE = (
+    "out/predictive_entropy", "out/output_specific_heat", "out/calibration_gap", "loss/loss_variance",
+    "out/calibration_drift", "out/cross_entropy", "out/entropy_term", "out/training_free_energy",
+)  # fmt: skip
+_DRIFT = "out/calibration_drift"
+_SLOPE_OF = 8  # readings, at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +34,25 @@ class OutputProbe:
         tokens: labelled tokens (or examples) read of each micro-batch at least, evenly spaced; more where the
             vocabulary is small enough to make them cheap.
         quantities: keys to measure.
+        window: readings of the calibration gap through which its drift is drawn.
+        entropy_bonus: beta, if the objective has ``- beta S``: it sets the temperature of the free energy of training
+            (``physics.training_temperature``).
+        label_smoothing: of an objective that is computed by hand; None: as ``cross_entropy`` is called.
     """
 
     tokens: int = 256
     quantities: tuple[str, ...] = ("out/predictive_entropy", "out/calibration_gap", "loss/loss_variance")
+    window: int = 32
+    entropy_bonus: float = 0.0
+    label_smoothing: float | None = None
 
     def __post_init__(self) -> None:
         check_quantities(self.quantities, _POSSIBLE, "OutputProbe")
         if self.tokens < 2:
             raise ValueError(f"tokens={self.tokens}: a variance needs at least 2 tokens")
+        if self.window < _SLOPE_OF:
+            raise ValueError(f"window={self.window}: a drift needs at least {_SLOPE_OF} readings")
+        training_temperature(self.entropy_bonus, self.label_smoothing or 0.0)
 
     @property
     def fast(self) -> bool:
@@ -57,12 +73,15 @@ class _OutputListener(Listener):
         self._run = run
         self._sums: list[Tensor] = []
         self._pass = -1
+        self._smoothing = 0.0
+        self._gaps: deque[tuple[int, float]] = deque(maxlen=options.window)
         run.hub.on_output.append(self._hear)
 
     def _hear(self, call: OutputCall) -> None:
         if self._pass == self._run.hub.passes:
             return  # auxiliary losses follow the first one
         self._pass = self._run.hub.passes
+        self._smoothing = float(call.label_smoothing)
         logits, labels = call.logits.detach(), call.labels.to(call.logits.device)
         count = max(self._options.tokens, _CHEAP // max(1, logits.shape[-1]))
         if count < logits.shape[0]:
@@ -78,7 +97,8 @@ class _OutputListener(Listener):
     def collect(self) -> tuple[Any, list[Tensor]]:
         """The sums of each micro-batch."""
         sums, self._sums, self._pass = self._sums, [], -1
-        return None, sums
+        given = self._options.label_smoothing
+        return training_temperature(self._options.entropy_bonus, self._smoothing if given is None else given), sums
 
     def read(self, step: int, label: Any, arrays: Sequence[Array]) -> Measured:
         """Merged over the micro-batches."""
@@ -90,9 +110,20 @@ class _OutputListener(Listener):
             "out/output_specific_heat": merged.output_specific_heat(),
             "out/calibration_gap": merged.calibration_gap(),
             "loss/loss_variance": merged.loss_variance(),
+            "out/cross_entropy": merged.mean_loss(),
+            "out/entropy_term": label * merged.predictive_entropy(),
+            "out/training_free_energy": merged.training_free_energy(label),
         }
         reason = "non_finite" if float(merged.count) >= 2 else "n_lt_2"
-        return Measured([number(step, key, float(values[key]), reason=reason) for key in self._options.quantities])
+        wanted = self._options.quantities
+        readings = [number(step, key, float(values[key]), reason=reason) for key in wanted if key != _DRIFT]
+        if _DRIFT in wanted:
+            gap = float(merged.calibration_gap())
+            if math.isfinite(gap):
+                self._gaps.append((step, gap))
+            slope, error = _slope(self._gaps)
+            readings.append(number(step, _DRIFT, 1000 * slope, reason="too_early", error=1000 * error))
+        return Measured(readings)
 
     def shares(self, label: Any, arrays: Sequence[Array]) -> Mapping[str, Array]:
         """Sums over the tokens of this rank."""
@@ -101,7 +132,26 @@ class _OutputListener(Listener):
 
     def pooled(self, label: Any, sums: Mapping[str, Array], present: int) -> tuple[Any, Sequence[Array]] | None:
         """As if all tokens had been in one batch."""
-        return None, [np.concatenate([moments_from_raw(array[:3]), array[3:]]) for array in sums.values()]
+        return label, [np.concatenate([moments_from_raw(array[:3]), array[3:]]) for array in sums.values()]
+
+
+def _slope(points: Sequence[tuple[int, float]]) -> tuple[float, float]:
+    """Slope of a straight line and its standard error, widened for residuals that hang together; NaN if too few.
+
+    Example:
+        >>> _slope([(t, 0.5 * t) for t in range(10)])
+        (0.5, 0.0)
+    """
+    if len(points) < _SLOPE_OF:
+        return math.nan, math.nan
+    t, x = np.array(points, np.float64).T
+    t = t - t.mean()
+    slope = float(t @ x / (t @ t))
+    left = x - x.mean() - slope * t
+    square = float(left @ left)
+    phi = max(0.0, float(left[1:] @ left[:-1]) / square) if square > 1e-24 * float(x @ x) else 0.0
+    error = math.sqrt(square / (len(points) - 2) / float(t @ t) * (1 + phi) / (1 - min(phi, 0.99)))
+    return slope, error
 
 
 def _labelled(logits: Tensor, labels: Tensor, ignore_index: int, count: int) -> tuple[Tensor, Tensor]:

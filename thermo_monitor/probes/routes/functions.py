@@ -155,8 +155,9 @@ def _cross_entropy(
     weight: Tensor | None = None,
     size_average: bool | None = None,
     ignore_index: int = -100,
-    *args: Any,
-    **kwargs: Any,
+    reduce: bool | None = None,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
 ) -> None:
     # Usually called outside any module, and then nothing says whose loss it is; but a model that computes its own loss,
     # and is not the monitored one, is a teacher or the like.
@@ -167,7 +168,7 @@ def _cross_entropy(
     if input.is_nested:
         return
     logits = input[None] if input.dim() == 1 else input.movedim(1, -1)
-    hub.output(OutputCall(logits.reshape(-1, logits.shape[-1]), target.reshape(-1), ignore_index))
+    hub.output(OutputCall(logits.reshape(-1, logits.shape[-1]), target.reshape(-1), ignore_index, label_smoothing))
 
 
 # What flex_attention calls in the end; it is no overridable function itself.
