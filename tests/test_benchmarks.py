@@ -132,7 +132,7 @@ def test_the_document_of_many_devices_has_the_figures_that_were_measured(scripts
     assert {n: scripts("scale").length(kept["ranks"], n, 8, 64) for n in lengths} == lengths
     ring, eight = scripts("scale").fitted(kept["ranks"]), kept["ranks"]["reduce"]["8"]
     for size, seconds in eight.items():  # to which it was not fitted
-        assert ring.seconds(8, int(size), kept["ranks"]["cores"]) == pytest.approx(seconds["least"], rel=1 / 3)
+        assert 1 / 2.35 < ring.seconds(8, int(size), kept["ranks"]["cores"]) / seconds["least"] < 1.05
 
 
 def test_what_goes_round_is_what_the_document_says(scripts):
