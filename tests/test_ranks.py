@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 SINGLE = {}
 REFUSED = {"sharded", "several_ranks"}
 # What needs whole parameters on every rank is absent where they are spread.
-WHOLE = {"ExampleGradientProbe", "FisherProbe", "LossWindowProbe"}
+WHOLE = {"ExampleGradientProbe", "FisherProbe", "GeometryProbe", "LossWindowProbe"}
 
 
 @pytest.fixture(scope="module")

@@ -92,7 +92,7 @@ class Assembly:
                 fixed=None if self._fixed is None else self._fixed.hub,
             )
             self._parts.attach(probes, run, spread)
-            if self._fixed is not None and not self._fixed.used and self._ranks == 1:
+            if self._fixed is not None and not self._fixed.used and not self._parts.refused:
                 raise ValueError("probe_batch is given and no probe reads it: add GeometryProbe() to the list")
             self._ear.install()
             # First the alerts, which may refuse an address: other sinks make files.

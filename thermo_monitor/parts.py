@@ -24,6 +24,7 @@ class Parts:
     Attributes:
         listeners: by name of the part.
         quantities: that each of them gives.
+        refused: parts that cannot be right here.
         measuring: parts that measure in the step under way.
     """
 
@@ -31,6 +32,7 @@ class Parts:
         self._guard = guard
         self.listeners: dict[str, Listener] = {}
         self.quantities: dict[str, tuple[str, ...]] = {}
+        self.refused: set[str] = set()
         self.fast: tuple[str, ...] = ()
         self.measuring: tuple[str, ...] = ()
         self._moments: dict[str, dict[str, Callable[..., None]]] = {moment: {} for moment in _MOMENTS}
@@ -46,12 +48,17 @@ class Parts:
         """
         for probe in probes:
             name = type(probe).__name__
-            before = run.hub.subscribed()
+            hubs = [run.hub] if run.fixed is None else [run.hub, run.fixed]
+            before = [hub.subscribed() for hub in hubs]
             listener = probe.listen(run)
             reason, words = _refusal(listener, run.ranks, sharding)
+            if run.sharded and run.fixed is not None and run.fixed.subscribed() != before[-1]:
+                reason, words = "sharded", "a pass of a fixed batch communicates under fully_shard."
             if reason:
                 listener.close()
-                run.hub.unsubscribe(before)
+                for hub, count in zip(hubs, before, strict=True):
+                    hub.unsubscribe(count)
+                self.refused.add(name)
                 listener = Absent(tuple(probe.quantities), reason)
                 if run.rank == 0:
                     tell(f"{name} is absent: {words}")

@@ -8,7 +8,7 @@ from torch.distributed.fsdp import fully_shard
 from tests.models import Transformer, batches, cross_entropy
 from thermo_monitor import Event, Monitor, presets
 from thermo_monitor.exchange import ranks
-from thermo_monitor.probes import ExampleGradientProbe, FisherProbe, LossWindowProbe, TemperatureProbe
+from thermo_monitor.probes import ExampleGradientProbe, FisherProbe, GeometryProbe, LossWindowProbe, TemperatureProbe
 from thermo_monitor.sinks import MemorySink
 
 
@@ -60,11 +60,12 @@ def train(model, called, optimizer, monitor, steps, accumulate=1, data=None):
     return losses
 
 
-def readings(kind, probes, stepper, steps, every, accumulate=1):
+def readings(kind, probes, stepper, steps, every, accumulate=1, probe_batch=None):
     """Everything that a monitor reads of such a training: [step, quantity, value, error, reason]."""
     model, called = model_of(kind)
     optimizer, sink = stepper(model.parameters()), MemorySink()
-    with Monitor(called, optimizer, every=every, preset=probes, sinks=[sink], strict=True) as monitor:
+    options = {"every": every, "preset": probes, "probe_batch": probe_batch, "sinks": [sink], "strict": True}
+    with Monitor(called, optimizer, **options) as monitor:
         train(model, called, optimizer, monitor, steps, accumulate)
     assert len(monitor.sinks) == (ranks()[0] == 0)
     assert {e.quantity for e in monitor.events} == {e.quantity for e in sink.events} or ranks()[0]
@@ -90,6 +91,7 @@ def beside():
         TemperatureProbe(window=32),
         ExampleGradientProbe(examples=None),
         FisherProbe(tokens, draws=2),
+        GeometryProbe(),
         LossWindowProbe(tokens, tokens, window=20, quantities=("loss/loss_window_variance", "loss/loss_specific_heat")),
     ]
 
@@ -103,7 +105,8 @@ RUNS = {
 
 def run(kind, name):
     make, stepper, steps, every, accumulate = RUNS[name]
-    return readings(kind, make(), stepper, steps, every, accumulate)
+    fixed = batches(1, size=4, seed=9)[0] if name == "beside" else None
+    return readings(kind, make(), stepper, steps, every, accumulate, fixed)
 
 
 # The same training by other trainers: their data comes ready, each rank's own.

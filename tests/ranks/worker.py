@@ -60,7 +60,9 @@ def outcome(kind, monitored):
     monitor = Silent()
     if monitored:
         probes = "study" if monitored == 1 else runs.beside()
-        monitor = Monitor(called, optimizer, every=monitored, preset=probes, sinks=[], strict=True)
+        fixed = None if monitored == 1 else runs.batches(1, size=4, seed=9)[0]
+        options = {"every": monitored, "preset": probes, "probe_batch": fixed, "sinks": [], "strict": True}
+        monitor = Monitor(called, optimizer, **options)
     losses = train(model, called, optimizer, monitor, 12, accumulate=2)
     if monitored:
         monitor.close()

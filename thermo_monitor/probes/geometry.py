@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -75,6 +75,7 @@ class _GeometryListener(Listener):
         self._above: dict[str, tuple[str, Tensor, Tensor | None, Tensor | None]] = {}  # by kind of layer
         self._octaves: Tensor | None = None
         self._turned: dict[str, list[Tensor]] = {}
+        self._rank = run.rank
         self._layers: list[str] = []  # in the order of the pass; grows, never reordered
         self._number = 0
         self._steps: dict[int, int] = {}
@@ -199,6 +200,17 @@ class _GeometryListener(Listener):
         return facts, [*moved.values(), *depth.values(), *(x for three in turned.values() for x in three), *counted]
 
     # ------------------------------------------------------------------------------------------------ on the host
+    def shares(self, label: Any, arrays: Sequence[Array]) -> Mapping[str, Array]:
+        """Model and batch are the same on every rank: what rank zero has counts."""
+        return {} if self._rank else {f"{k} of {len(arrays)}": array for k, array in enumerate(arrays)}
+
+    def pooled(self, label: Any, sums: Mapping[str, Array], present: int) -> tuple[Any, Sequence[Array]] | None:
+        """What rank zero has, by what every rank knows of the pass."""
+        facts: Facts = label
+        count = len(facts.moved) + len(facts.depth) + 3 * len(facts.rotary) + facts.counted
+        names = [f"{k} of {count}" for k in range(count)]
+        return (facts, [sums[name] for name in names]) if all(name in sums for name in names) else None
+
     def read(self, step: int, label: Any, arrays: Sequence[Array]) -> Measured:
         """Means over rows for each head, then over heads, then over layers."""
         facts: Facts = label
