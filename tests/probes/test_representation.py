@@ -7,8 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from tests.probes.models import Decoder, Measuring, tokens
+from thermo_monitor.guard import Guard
 from thermo_monitor.physics import representation as geometry
 from thermo_monitor.probes import RepresentationProbe, record_representation
+from thermo_monitor.probes.base import Surroundings
+from thermo_monitor.probes.ear import Ear
 from thermo_monitor.probes.representation import _POSSIBLE, last_block
 
 
@@ -279,3 +282,32 @@ def test_up_to_a_given_block_and_with_the_line_of_the_user():
         assert measuring.read().maps[0].layers == ("head",)
     with pytest.raises(ValueError, match="layers='some'"):
         probe(layers="some")
+
+
+def test_all_blocks_on_two_ranks_read_as_one():
+    """Each rank hears its part of the batch; their rows together give what one rank with all of it gives."""
+    torch.manual_seed(0)
+    model, x = Decoder(), tokens(batch=4)
+    options = probe(layers="all", tokens=4 * x.shape[1])
+    with Measuring(model, options) as measuring:
+        model(x)
+        whole = measuring.read()
+    sums: dict[str, object] = {}
+    for rank, part in enumerate(x.split(2)):
+        ear = Ear(model, Guard(strict=True))
+        listener = options.listen(Surroundings(model, None, ear.hub, 0, rank=rank, ranks=2))
+        ear.install()
+        ear.open()
+        model(part)
+        label, tensors = listener.collect()
+        shares = listener.shares(label, [t.detach().double().numpy() for t in tensors])
+        sums = {key: sums[key] + array if key in sums else array for key, array in shares.items()}
+        listener.close()
+        ear.close()
+    label, arrays = listener.pooled(label, sums, 2)
+    pooled = listener.read(0, label, arrays)
+    values = [r.value for r in whole.readings]
+    assert [r.value for r in pooled.readings] == pytest.approx(values, rel=1e-5, nan_ok=True)
+    for one, other in zip(pooled.maps, whole.maps, strict=True):
+        assert one.layers == other.layers == ("blocks.0", "blocks.1")
+        assert one.values == pytest.approx(other.values, rel=1e-5, nan_ok=True)
