@@ -37,6 +37,7 @@ ON_THE_HOST = {
     "_of_rows",  # of what arrived: these five
     "_why",
     "_put",
+    "_finite",
     "_kappa",
     "_put_turned",
     "rotary_of",  # once, when a probe is attached
