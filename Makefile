@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 DEMO := runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-browser lint types check format overhead clean
+.PHONY: help demo test test-browser lint types check format overhead soak clean
 
 help:
 	@echo "make demo      train a run that groks and one that does not, and show what is found"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-browser  the TensorBoard tab in a real browser"
 	@echo "make check     lint, types and tests"
 	@echo "make overhead  measure what the monitor costs"
+	@echo "make soak      ten minutes of faults at random, fifty kills, 20,000 ticks"
 
 $(VENV)/.base: constraints.txt pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -22,7 +23,7 @@ $(VENV)/.base: constraints.txt pyproject.toml
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.base
-	$(PIP) -e '.[lightning,huggingface,alerts,scan]' --group test
+	$(PIP) -e '.[lightning,huggingface,analysis,alerts,scan]' --group test
 	@touch $@
 
 $(VENV)/.browser: $(VENV)/.test
@@ -60,6 +61,11 @@ format: $(VENV)/.lint
 
 overhead: $(VENV)/.base
 	$(BIN)/python benchmarks/overhead.py
+
+soak: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak.run --minutes 10
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak.killed --kills 50
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak.leaks --ticks 20000
 
 clean:
 	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,20 +1,24 @@
 """What the statistics of attention cost: three ways to compute them, the fused forward pass, and a matrix.
 
-    python benchmarks/attention.py [--lengths 512 1024 2048] [--json FILE]
+    python benchmarks/attention.py [--lengths 512 1024 2048] [--limit SECONDS] [--json FILE]
 
-Time is the median over repeats, of the calls in turn, on a CPU that of the process; memory is the peak beyond what the
-inputs take, on CUDA only, where the device counts it. Columns:
+Time is the median over repeats, of the calls in turn, on a CPU that of the process; memory is the peak beyond what is
+held before, as the device counts it on CUDA, and as the kernel of the system counts the process on Linux. A call that
+would take longer than the limit, by what it took at the length before, or more memory than there is, is left out; its
+repeats are as many as the limit allows, seven at most. Columns:
 
 * fused: ``scaled_dot_product_attention``, what the model itself computes.
 * rows: 64 evenly spaced rows, exact; what the monitor does by default.
 * ln Z: all rows from three calls of the fused attention.
-* kernel: all rows, the Triton kernel; on a device only.
+* kernel: all rows, and 128 of them, by the Triton kernel; on a device only.
 * matrix: entropy of all rows from materialised weights, as ``output_attentions=True`` gives them.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import ctypes
 import json
 import platform
 import time
@@ -30,7 +34,8 @@ from torch import Tensor
 from thermo_monitor.physics.attention import EvenRows, attention_rows
 from thermo_monitor.physics.lse import attention_rows_from_log_partition
 
-LARGEST_MATRIX = 2**28  # weights that are materialised at most, 1 GB in single precision
+LARGEST_MATRIX = 2**28  # weights that are materialised at most on a CPU, 1 GB in single precision
+REPEATS = 7
 
 
 def ways(q: Tensor, k: Tensor, v: Tensor) -> dict[str, Callable[[], Any]]:
@@ -57,32 +62,61 @@ def ways(q: Tensor, k: Tensor, v: Tensor) -> dict[str, Callable[[], Any]]:
         found["kernel, 128 rows"] = lambda: kernel.attention_rows(
             q, k, scale=scale, causal=True, rows=EvenRows(length, 128)
         )
-    if q.shape[0] * q.shape[1] * length**2 <= LARGEST_MATRIX:
+    weights = q.shape[0] * q.shape[1] * length**2
+    room = torch.cuda.mem_get_info()[0] // 14 if q.device.type == "cuda" else LARGEST_MATRIX  # bytes of one weight
+    if weights <= room:
         found["matrix"] = matrix
     return found
 
 
-def measure(length: int, batch: int, heads: int, width: int, device: str, repeats: int) -> dict[str, Any]:
-    """Milliseconds and peak megabytes of each way at one length."""
+def measure(
+    length: int, batch: int, heads: int, width: int, device: str, expected: dict[str, float], limit: float
+) -> dict[str, Any]:
+    """Milliseconds and peak megabytes of each way at one length, of those that are expected to take no longer."""
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     q, k, v = (torch.randn(batch, heads, length, width, device=device, dtype=dtype) for _ in range(3))
-    calls = ways(q, k, v)
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for repeat in range(repeats + 1):  # the first round warms up
-        for name, call in calls.items():
-            started = _now(device)
-            call()
-            if repeat:
-                times[name].append(_now(device) - started)
+    calls = {name: call for name, call in ways(q, k, v).items() if expected.get(name, 0.0) <= limit}
     row: dict[str, Any] = {"length": length}
-    for name, call in calls.items():
-        row[name] = {"ms": 1e3 * sorted(times[name])[len(times[name]) // 2]}
-        if device == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-            before = torch.cuda.memory_allocated()
-            call()
-            row[name]["mb"] = (torch.cuda.max_memory_allocated() - before) / 2**20
+    repeats = {}
+    for name, call in calls.items():  # the first round warms up, and shows the memory
+        started = _now(device)
+        mb = _peak(call, device)
+        repeats[name] = int(min(REPEATS, max(1.0, 4 * limit / max(_now(device) - started, 1e-9))))
+        row[name] = {"mb": mb}
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for repeat in range(REPEATS):
+        for name, call in calls.items():
+            if repeat < repeats[name]:
+                started = _now(device)
+                call()
+                times[name].append(_now(device) - started)
+    for name, found in times.items():
+        row[name]["ms"] = 1e3 * sorted(found)[len(found) // 2]
     return row
+
+
+def _peak(call: Callable[[], Any], device: str) -> float | None:
+    """Megabytes that a call holds at most beyond what is held before it; None where nobody counts."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        call()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    status = Path("/proc/self/status")
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # what was given back is not to be used again unseen
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here on
+        before = _kilobytes(status, "VmRSS")
+    except OSError:
+        call()
+        return None
+    call()
+    return max(0.0, (_kilobytes(status, "VmHWM") - before) / 1024)
+
+
+def _kilobytes(status: Path, what: str) -> float:
+    return next(float(line.split()[1]) for line in status.read_text().splitlines() if line.startswith(f"{what}:"))
 
 
 def _now(device: str) -> float:
@@ -93,14 +127,20 @@ def _now(device: str) -> float:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Time as a share of the fused forward pass, with the milliseconds of the latter."""
-    names = [name for name in max(rows, key=len) if name not in ("length", "fused")]
-    lines = ["| length | fused, ms | " + " | ".join(f"{name} / fused" for name in names) + " |"]
-    lines.append("|" + "---|" * (len(names) + 2))
+    """Milliseconds, their share of those of the fused forward pass, and megabytes."""
+    names = [name for name in max(rows, key=len) if name != "length"]
+    lines = ["| length | " + " | ".join(names) + " |", "|" + "---|" * (len(names) + 1)]
     for row in rows:
-        base = row["fused"]["ms"]
-        cells = [f"{row[name]['ms'] / base:.3f}" if name in row else "" for name in names]
-        lines.append(f"| {row['length']} | {base:.1f} | " + " | ".join(cells) + " |")
+        cells = []
+        for name in names:
+            found = row.get(name)
+            if found is None:
+                cells.append("")
+                continue
+            share = f" ({found['ms'] / row['fused']['ms']:.3f})" if name != "fused" and "fused" in row else ""
+            memory = "" if found["mb"] is None else f", {found['mb']:.1f} MB"
+            cells.append(f"{found['ms']:.1f} ms{share}{memory}")
+        lines.append(f"| {row['length']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -110,7 +150,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--batch", type=int)
     parser.add_argument("--heads", type=int)
     parser.add_argument("--width", type=int)
-    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--limit", type=float, default=2.0, help="seconds that one call may take")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -120,7 +160,15 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     name = torch.cuda.get_device_name() if device == "cuda" else "CPU, 1 thread"
     print(f"{name}, torch {torch.__version__}, {batch} x {heads} heads of {width}, causal\n")
     with torch.no_grad():
-        rows = [measure(length, batch, heads, width, device, args.repeats) for length in args.lengths]
+        rows: list[dict[str, Any]] = []
+        expected: dict[str, float] = {}
+        for length in args.lengths:
+            rows.append(measure(length, batch, heads, width, device, expected, args.limit))
+            growth = 4.0  # of all rows, when the length doubles; a fixed number of rows grows as the length
+            for name, found in rows[-1].items():
+                if name != "length":
+                    expected[name] = found["ms"] / 1e3 * (2.0 if "rows" in name else growth)
+            expected |= {name: float("inf") for name in expected if name not in rows[-1]}
     print(table(rows))
     out = {
         "device": name,

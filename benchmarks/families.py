@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from thermo_monitor.detect.synthetic import Change as Change
 from thermo_monitor.detect.synthetic import (
     Series,
     decay,

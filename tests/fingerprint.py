@@ -67,5 +67,5 @@ def installed(model):
     if "transformers.modeling_utils" in sys.modules:
         interface = sys.modules["transformers.modeling_utils"].AttentionInterface
         found["attention"] = dict(interface._global_mapping)
-        found["interface"] = interface.get_interface
+        found["interface"] = getattr(interface, "get_interface", None)  # from transformers 5 on
     return found

@@ -104,3 +104,49 @@ def test_the_cost_benchmark_prints_one_and_many_series(scripts, capsys):
     assert len(re.findall(r"^\| [13], [a-z ]+ \| [0-9.]+ ms", capsys.readouterr().out, re.M)) == 3
     assert 1000 < out["many"]["bytes"] <= 16 * 1024
     assert 0 < out["many"]["fastest"] <= out["many"]["median"]
+
+
+def test_the_attention_benchmark_leaves_out_what_takes_too_long(scripts, capsys, tmp_path):
+    options = ["--lengths", "64", "128", "--heads", "2", "--json", str(tmp_path / "a.json")]
+    out = scripts("attention").main([*options, "--limit", "0.05"])
+    assert (
+        len(
+            re.findall(
+                r"^\| (?:64|128) \| [0-9.]+ ms, [0-9.]+ MB \| [0-9.]+ ms \([0-9.]+\)", capsys.readouterr().out, re.M
+            )
+        )
+        == 2
+    )
+    assert {"fused", "rows", "ln Z", "matrix"} < set(out["rows"][1])
+    assert json.loads((tmp_path / "a.json").read_text())["rows"][0]["fused"]["ms"] > 0
+    out = scripts("attention").main([*options, "--limit", "0"])
+    assert set(out["rows"][1]) == {"length"}
+
+
+def test_the_document_of_many_devices_has_the_figures_that_were_measured(scripts, capsys):
+    kept = scripts("scale").main(["--from", str(BENCHMARKS / "results" / "scale_cpu.json")])
+    document = (BENCHMARKS.parent / "docs" / "scale.md").read_text()
+    for line in filter(None, capsys.readouterr().out.splitlines()):
+        assert line in document, line
+    lengths = {int(layers): of_layers["numbers"] for layers, of_layers in kept["ranks"]["vector"].items()}
+    assert {n: scripts("scale").length(kept["ranks"], n, 8, 64) for n in lengths} == lengths
+    ring, eight = scripts("scale").fitted(kept["ranks"]), kept["ranks"]["reduce"]["8"]
+    for size, seconds in eight.items():  # to which it was not fitted
+        assert 1 / 2.35 < ring.seconds(8, int(size), kept["ranks"]["cores"]) / seconds["least"] < 1.05
+
+
+def test_what_goes_round_is_what_the_document_says(scripts):
+    kept = json.loads((BENCHMARKS / "results" / "scale_cpu.json").read_text())
+    assert scripts("scale").vector(1, steps=41)["numbers"] == kept["ranks"]["vector"]["1"]["numbers"]
+
+
+def test_the_error_of_reading_a_part_is_that_of_a_sample_without_replacement(scripts):
+    rng = np.random.default_rng(0)
+    by_layer = 1 + 0.1 * rng.standard_normal(8)
+    values = np.broadcast_to(by_layer[None, :, None], (4, 8, 2))
+    found = {
+        (what, part): error for what, part, error in scripts("scale").errors({"all rows": values, "64 rows": values})
+    }
+    assert found["ranks of one sequence", "1 of 4"] < 1e-12  # all sequences are alike here
+    pairs = [by_layer[offset::4].mean() / by_layer.mean() - 1 for offset in range(4)]
+    assert found["layers in rotation", "2 of 8"] == pytest.approx(math.sqrt(np.mean(np.square(pairs))))

@@ -9,8 +9,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.models import batches, build, cross_entropy, train
 from thermo_monitor import Monitor
-from thermo_monitor.probes import FisherProbe, NoiseScaleProbe, TemperatureProbe
+from thermo_monitor.probes import FisherProbe, GeometryProbe, NoiseScaleProbe, TemperatureProbe
 from thermo_monitor.probes.fisher import _POSSIBLE as FISHER
+from thermo_monitor.probes.geometry_readings import ALL_GEOMETRY
 
 
 class NoTorch(TorchFunctionMode):
@@ -31,7 +32,7 @@ def unscheduled(monitor, loss):
 def test_a_step_that_is_not_scheduled_touches_nothing(monkeypatch, spoken):
     monitor = Monitor(build(), every=10, fast_every=10, sinks=[], strict=True)
     loss = torch.ones(())
-    for _, listener in monitor._parts.values():
+    for listener in monitor._parts.listeners.values():
         for method in ("on_loss", "before_step", "after_step", "collect", "read"):
             monkeypatch.setattr(listener, method, None)
     for part in ("_transport", "_reader", "_meter"):
@@ -70,11 +71,14 @@ class HostReads(TorchDispatchMode):
 BESIDE = [FisherProbe(batches(1)[0], draws=2, lanczos=2, quantities=FISHER), NoiseScaleProbe(), TemperatureProbe()]
 
 
+@pytest.mark.parametrize("fixed", [None, batches(1)[0]])
 @pytest.mark.parametrize("preset", ["default", "study", BESIDE])
-def test_measuring_reads_no_value(preset, spoken):
+def test_measuring_reads_no_value(preset, fixed, spoken):
+    if fixed is not None and preset is BESIDE:
+        preset = [*BESIDE, GeometryProbe(quantities=ALL_GEOMETRY, layout="half", angles=(1.0, 0.1))]
     model = build()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    monitor = Monitor(model, optimizer, every=1, preset=preset, sinks=[], strict=True)
+    monitor = Monitor(model, optimizer, every=1, preset=preset, probe_batch=fixed, sinks=[], strict=True)
     train(model, monitor, steps=1, optimizer=optimizer)
     monitor.flush()
     with HostReads() as reads:

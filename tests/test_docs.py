@@ -39,6 +39,10 @@ def test_the_table_of_defaults_is_the_default_preset():
         "docs/detection.md",
         "docs/ensembles.md",
         "docs/fisher.md",
+        "docs/representation.md",
+        "docs/geometry.md",
+        "docs/robustness.md",
+        "docs/scale.md",
         "docs/watching.md",
     ],
 )

@@ -34,6 +34,15 @@ ON_THE_HOST = {
     "standard_error",
     "stationary",
     "_known_on_host",
+    "_of_rows",  # of what arrived: these five
+    "_why",
+    "_put",
+    "_finite",
+    "_kappa",
+    "_put_turned",
+    "rotary_of",  # once, when a probe is attached
+    "_same",
+    "_layout",
 }
 
 

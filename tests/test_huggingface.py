@@ -9,7 +9,7 @@ import torch
 from transformers import TrainerCallback
 
 from tests.fingerprint import installed, result, seed_all
-from tests.trainers import InOrder, examples, gpt2, run, trainer
+from tests.trainers import InOrder, collate, examples, gpt2, run, trainer
 from thermo_monitor import Event
 from thermo_monitor.detect.online import OnlineDetector
 from thermo_monitor.huggingface import ThermoMonitor
@@ -65,8 +65,10 @@ def test_a_training_comes_to_the_same(options, tmp_path, spoken):
 
     left = []
     expected = outcome()
-    for every in (1, 5):
-        assert outcome(ThermoMonitor(every=every, preset="study", sinks=[], strict=True)) == expected
+    for every, fixed in ((1, None), (5, collate(examples(4)))):
+        monitor = ThermoMonitor(every=every, preset="study", probe_batch=fixed, sinks=[], strict=True)
+        assert outcome(monitor) == expected
+        assert (fixed is not None) == ("geom/kinetic_depth" in monitor.monitor.latest)
     assert left[1:] == left[:1] * 2
 
 

@@ -22,39 +22,52 @@ TABLE = {
     "schedule": set(),
     "streaming": TORCH_FREE,
     "detect": TORCH_FREE | LIGHT | {"ruptures", "streaming"},  # minimum effects are in the registry of quantities
-    "physics": {"torch"},
+    "physics": {"numpy", "torch"},
     "kernels": {"torch", "triton", "physics"},
     "guard": set(),  # what all rooms use when something fails
     "meter": {"records"},
     "settings": {"torch"},
     "transport": {"numpy", "torch"},
-    "probes": {"torch", "numpy", "physics", "quantities", "records", "guard"},
+    "probes": {"torch", "numpy", "triton", "kernels", "physics", "quantities", "records", "guard"},
     "sinks": LIGHT | {"numpy", "guard", "apprise", "matplotlib", "rich", "tensorboard", "tensorboardX"},
     "scaling": {"torch"},
     "budget": set(),
+    "cadence": {"budget", "meter", "schedule"},
+    "parts": {"torch", "guard", "probes"},
+    "exchange": {"numpy", "torch"},
+    "decisions": {"numpy", "budget", "records"},
+    "pooling": {"numpy", "budget", "decisions", "exchange", "guard", "probes", "transport"},
+    "notices": {"torch", "detect", "settings"},
     "options": {"torch", "detect", "records", "sinks"},
     "delivery": {"guard", "records", "sinks"},
     "reader": {"delivery", "detect", "guard", "meter", "probes", "records", "sinks", "transport"},
-    "monitor": {
-        "torch", "budget", "delivery", "detect", "guard", "meter", "options", "presets", "probes", "reader", "records",
-        "scaling", "schedule", "settings", "sinks", "transport",
+    "assembly": {
+        "torch", "cadence", "decisions", "delivery", "detect", "exchange", "guard", "meter", "notices", "options",
+        "parts", "pooling", "presets", "probes", "reader", "records", "schedule", "settings", "sinks", "transport",
     },
+    "ranked": {"assembly", "decisions", "exchange", "pooling", "records"},
+    "step": set(),
+    "monitor": {"probes", "torch", "detect", "ranked", "scaling", "step", "transport"},
     "presets": {"probes", "streaming", "detect", "schedule"},
-    "callback": {"budget", "detect", "options", "presets", "probes", "records", "schedule"},
+    "callback": {"budget", "detect", "monitor", "options", "presets", "probes", "records", "schedule", "sinks"},
     # Either name of the framework, by importlib; one of them by name for type checkers.
+    "lightning_names": {"lightning (the framework)"},
+    "lightning_metrics": {"torch", "monitor"},
     "lightning": {
-        "lightning (the framework)", "torch", "callback", "detect", "guard", "monitor", "options", "probes",
-        "records", "schedule", "sinks",
+        "torch", "callback", "decisions", "detect", "guard", "lightning_metrics", "lightning_names", "monitor",
+        "probes", "records", "schedule", "sinks",
     },
+    "passes": {"torch", "monitor", "probes", "scaling"},
     "huggingface": {
-        "transformers", "torch", "callback", "detect", "guard", "monitor", "options", "probes", "records",
-        "scaling", "schedule", "sinks",
+        "transformers", "callback", "detect", "guard", "monitor", "passes", "probes", "records", "schedule", "sinks",
     },
     "report": LIGHT | {"numpy", "matplotlib", "report_events", "detect"},
     "report_events": LIGHT | {"numpy", "matplotlib"},
     "analysis": LIGHT | {
-        "torch", "numpy", "scipy", "sklearn", "transformers", "rich", "physics", "detect",
+        "torch", "numpy", "scipy", "sklearn", "transformers", "rich", "physics", "detect", "guard", "probes",
+        "safetensors", "matplotlib", "spreadsheet", "__init__",
     },
+    "analysis_command": {"rich", "analysis", "terminal"},
     "demo": LIGHT | {
         "torch", "numpy", "lightning", "lightning (the framework)", "matplotlib", "rich", "typer", "report", "sinks",
         "detect", "schedule",
@@ -72,8 +85,8 @@ TABLE = {
     "doctor": {"__init__"},  # and what is there, by importlib
     "__main__": {"cli"},
     "cli": LIGHT | {
-        "typer", "rich", "demo", "report", "__init__", "doctor", "eventlog", "page", "scan", "scan_table", "sinks",
-        "watch",
+        "typer", "rich", "analysis_command", "demo", "report", "__init__", "doctor", "eventlog", "page", "scan",
+        "scan_table", "sinks", "watch",
     },
 }  # fmt: skip
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from thermo_monitor import lightning as adapter
+from thermo_monitor import lightning_names
 
 # One program, because each costs seconds: first one name is loaded, then both.
 PROGRAM = """
@@ -33,6 +33,8 @@ def fit(library):
 
 fit(pytorch_lightning)
 import lightning.pytorch
+from thermo_monitor import lightning_names
+importlib.reload(lightning_names)
 importlib.reload(adapter)
 fit(pytorch_lightning)
 fit(lightning.pytorch)
@@ -50,11 +52,11 @@ def test_a_trainer_of_what_is_loaded_accepts_the_callback(tmp_path):
 def test_one_name_suffices(name, monkeypatch):
     monkeypatch.setitem(sys.modules, ({"lightning.pytorch", "pytorch_lightning"} - {name}).pop(), None)
     pytest.importorskip(name)
-    assert [base.__module__.partition(".")[0] for base in adapter._bases()] == [name.partition(".")[0]]
+    assert [base.__module__.partition(".")[0] for base in lightning_names.bases()] == [name.partition(".")[0]]
 
 
 def test_without_any_the_message_says_what_to_install(monkeypatch):
     for name in ("lightning", "lightning.pytorch", "pytorch_lightning"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'thermo-monitor\[lightning\]'"):
-        adapter._bases()
+        lightning_names.bases()

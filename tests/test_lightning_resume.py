@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from tests.fits import Module, ThermoMonitor, fit, trainer
 from tests.models import batches
 from thermo_monitor import Event
+from thermo_monitor.decisions import Told
 from thermo_monitor.detect.online import OnlineDetector
 from thermo_monitor.guard import Guard
 from thermo_monitor.sinks import MemorySink, read_jsonl
@@ -195,25 +196,21 @@ def test_what_is_found_at_the_end_is_saved_too(tmp_path):
     assert [f.name.split("-")[1] for f in (tmp_path / "thermo_checkpoints").iterdir()] == ["divergence"]
 
 
-def test_all_ranks_save_what_the_first_has_found(tmp_path):
-    """A checkpoint is collective, and ranks have readings of their own."""
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_a_checkpoint_that_failed_on_one_rank_leaves_no_other_waiting(world_size, spoken):
+    """A checkpoint is collective: with others, a rank takes part in the next one as well."""
 
-    class Ranks:
-        world_size = 2
-        saved = ()
-
-        class strategy:
-            @staticmethod
-            def broadcast(names):
-                return ["step=2-shift-unexplained.ckpt"]
+    class Trainer:
+        tried = ()
 
         def save_checkpoint(self, path):
-            self.saved = (*self.saved, path.name)
+            self.tried = (*self.tried, path.name)
+            raise OSError("planted: disk full")
 
-    own, ranks = callback([], save_checkpoint_on=("shift",)), Ranks()
-    own.monitor = type("M", (), {"guard": Guard(True)})()
-    own._rank_zero = False
-    own._event(Event("shift", 2, 1))
-    assert own._to_save == []
-    own._save(ranks)
-    assert ranks.saved == ("step=2-shift-unexplained.ckpt",)
+    own, one = callback([], save_checkpoint_on=("shift",)), Trainer()
+    one.world_size = world_size
+    own.monitor = type("M", (), {"guard": Guard(False)})()
+    own._save(one, [Told(2, "shift", "unexplained"), Told(9, "drift", "instability")])
+    expected = ("step=2-shift-unexplained.ckpt", "step=9-drift-instability.ckpt")
+    assert one.tried == expected[:world_size]
+    assert len(spoken) == 1

@@ -3,10 +3,12 @@
 import contextlib
 import copy
 import gc
+import warnings
 import weakref
 
 import pytest
 import torch
+import torch.utils.checkpoint
 
 from tests.fingerprint import installed, result, seed_all
 from tests.fits import Module, ThermoMonitor, fit, loader, trainer
@@ -87,6 +89,55 @@ def test_gradients_of_examples_and_measurements_beside_the_training_change_nothi
             )
 
 
+@pytest.mark.parametrize("way", ["scaler", "checkpointing", "reentrant checkpointing", "compiled"])
+def test_what_a_loop_may_do_beside_comes_to_the_same(way, spoken):
+    """Half precision with a scaler that skips a step, recomputed blocks, a compiled model."""
+    if way == "compiled":  # dynamo looks at the gradient of what is no leaf, and torch warns of it
+        warnings.filterwarnings("ignore", message="The .grad attribute")
+
+    def outcome(make):
+        torch._dynamo.reset()
+        model = build(Transformer)
+        if "checkpointing" in way:
+            for block in model.blocks:
+                inner = block.forward
+                block.forward = lambda x, inner=inner: torch.utils.checkpoint.checkpoint(
+                    inner, x, use_reentrant="reentrant" in way
+                )
+        called = torch.compile(model, backend="eager") if way == "compiled" else model
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+        scaler = torch.amp.GradScaler("cpu", init_scale=2.0**20, growth_interval=3, enabled=way == "scaler")
+        seed_all()
+        monitor, losses = make(model, optimizer), []
+        for step, tokens in enumerate(batches(12)):
+            with monitor.step(step):
+                with torch.autocast("cpu", dtype=torch.float16, enabled=way == "scaler"):
+                    loss = cross_entropy(called(tokens), tokens)
+                monitor.loss(loss)
+                scaler.scale(loss).backward()
+                monitor.gradients(*([scaler] if way == "scaler" and not isinstance(monitor, Silent) else []))
+                scaler.step(optimizer)
+                scaler.update()
+                optimizer.zero_grad()
+                losses.append(loss.detach())
+        scales.append(scaler.get_scale())
+        found = result(model, optimizer, losses) | {"scaler": scaler.state_dict()}
+        if not isinstance(monitor, Silent):
+            monitor.close()
+        return found | installed(model)
+
+    scales = []
+    expected = outcome(lambda *_: Silent())
+    for every in (1, 5):
+        assert expected == outcome(
+            lambda model, optimizer, every=every: Monitor(
+                model, optimizer, every=every, preset="study", sinks=[], strict=True
+            )
+        )
+    if way == "scaler":
+        assert scales[0] != 2.0**20  # it was changed on the way, so steps were skipped or it grew
+
+
 @pytest.mark.parametrize("clip", [None, 0.1])
 @pytest.mark.parametrize("accumulate", [1, 3])
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
@@ -104,8 +155,10 @@ def test_a_fit_comes_to_the_same(precision, accumulate, clip, tmp_path):
 
     left = []
     expected = outcome()
-    for every in (1, 5):
-        assert outcome(ThermoMonitor(every=every, preset="study", sinks=[], strict=True)) == expected
+    tokens = batches(1)[0]
+    for every, fixed in ((1, None), (5, lambda module: module.model(tokens))):
+        options = {"preset": "study", "probe_batch": fixed, "sinks": [], "strict": True}
+        assert outcome(ThermoMonitor(every=every, **options)) == expected
     assert left[1:] == left[:1] * 2
 
 

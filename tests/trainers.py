@@ -4,6 +4,7 @@ import warnings
 
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
+from transformers import TrainerCallback as TrainerCallback
 
 from tests.models import VOCABULARY, batches
 

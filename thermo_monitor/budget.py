@@ -56,7 +56,7 @@ class Budget:
         # Steps between two full measurements, unstretched. The largest counts: the first after a change comes early.
         self._distances: deque[float] = deque(maxlen=3)
 
-    def ended(self, step: int, full: bool, spent: float, now: float) -> Stretch:
+    def ended(self, step: int, full: bool, spent: float, now: float, in_force: Stretch | None = None) -> Stretch:
         """A measured step is over.
 
         Args:
@@ -64,6 +64,7 @@ class Budget:
             full: whether the costly probes measured.
             spent: seconds that the monitor has taken in the whole run.
             now: clock.
+            in_force: the factors that this step was chosen by; None: those that were returned last.
 
         Returns:
             The factors to use from here on; they change at full measurements only.
@@ -78,7 +79,7 @@ class Budget:
         steps = step - last[0]
         self._full.append(cost)
         self._own.append(max(now - last[2] - (spent - last[1]), 0.0) / steps)
-        self._distances.append(steps / self.stretch.full)
+        self._distances.append(steps / (self.stretch if in_force is None else in_force).full)
         if len(self._full) >= 3:
             self.stretch = self._chosen()
         return self.stretch

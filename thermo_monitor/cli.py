@@ -109,6 +109,43 @@ def report(
 
 
 @app.command()
+def analyze(
+    model: Annotated[
+        str | None, typer.Argument(help="Local folder of transformers, or a checkpoint (.ckpt, .pt, .safetensors).")
+    ] = None,
+    prompts: Annotated[
+        Path | None, typer.Option(help="Prompts, one a line, or JSONL; lists of ids for a model without a tokenizer.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for JSON, CSV and PNG.")] = Path("thermo-analysis"),
+    only: Annotated[list[str] | None, typer.Option("--only", help="Analyses to run, such as 'entropy,layers'.")] = None,
+    show: Annotated[bool, typer.Option("--list", help="List the analyses and leave.")] = False,
+    build: Annotated[str | None, typer.Option("--model", help="module:Class that makes a checkpoint's model.")] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="Folder of a tokenizer; that of the model by default.")] = None,
+    against: Annotated[
+        list[str] | None, typer.Option("--against", help="Another model or checkpoint to compare; repeatable.")
+    ] = None,
+    length: Annotated[int | None, typer.Option(min=1, help="Tokens that prompts are cut to, to compare them.")] = None,
+    context: Annotated[int | None, typer.Option(min=1, help="Most tokens that the model reads.")] = None,
+    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+) -> None:
+    """Ask a trained model: entropies of prompts, representations, token selection, distances. Reads this disk only."""
+    from thermo_monitor.analysis_command import listed, run
+
+    if show:
+        listed()
+        return
+    if model is None or prompts is None:
+        raise typer.BadParameter("give a model and --prompts FILE, or --list")
+    with _said():
+        failed = run(
+            model, prompts, out, only=tuple(only or ()), build=build, tokenizer=tokenizer,
+            against=tuple(against or ()), length=length, context=context, seed=seed,
+        )  # fmt: skip
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def doctor(
     model: Annotated[str | None, typer.Option(help="module:Class of a model: what can be heard of it.")] = None,
 ) -> None:

@@ -9,27 +9,20 @@ Example:
 from __future__ import annotations
 
 import json
-import sys
-import weakref
 from collections.abc import Callable, Mapping, Sequence
-from types import FrameType
 from typing import Any
 
-from torch import Tensor, nn
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
-from thermo_monitor.callback import monitor_options
+from thermo_monitor.callback import Reactions, checked_sinks, monitor_options, new_sinks
 from thermo_monitor.detect.held_out import is_held_out
 from thermo_monitor.detect.online import OnlineDetector
 from thermo_monitor.guard import tell
 from thermo_monitor.monitor import Monitor
-from thermo_monitor.options import check_save_on, check_sinks
+from thermo_monitor.passes import Passes, calling_trainer
 from thermo_monitor.probes.base import Probe
-from thermo_monitor.probes.routes.backward import Listener, PassRoute
-from thermo_monitor.probes.routes.caller import first_argument
 from thermo_monitor.records import Event
-from thermo_monitor.scaling import loss_scale
 from thermo_monitor.schedule import Schedule
 from thermo_monitor.sinks.base import Sink
 from thermo_monitor.sinks.channels import Target
@@ -50,6 +43,8 @@ class ThermoMonitor(TrainerCallback, ExportableState):
         fast_every: cadence of loss and gradient norm.
         budget: share of the wall time that the monitor may take; it measures less often where it takes more.
         preset: name of a preset or a sequence of probes.
+        probe_batch: a fixed batch that is read beside the training, on the same inputs every time: what the model is
+            called with, or a function that calls the model. It adds the geometry of attention to a preset.
         detector: options of the detector of every reading.
         sinks: destinations instead of the default ones, which are the trainer's TensorBoard writer and reporters,
             ``thermo.jsonl`` and the terminal; or a function that returns them, called at the start of every training.
@@ -73,6 +68,7 @@ class ThermoMonitor(TrainerCallback, ExportableState):
         fast_every: int | Schedule = 1,
         budget: float | None = None,
         preset: str | Sequence[Probe] = "default",
+        probe_batch: Any = None,
         detector: OnlineDetector | None = None,
         sinks: Sequence[Sink] | Callable[[], Sequence[Sink]] | None = None,
         on_event: Callable[[Event], None] | None = None,
@@ -87,20 +83,19 @@ class ThermoMonitor(TrainerCallback, ExportableState):
             fast_every=fast_every,
             budget=budget,
             preset=preset,
+            probe_batch=probe_batch,
             detector=detector,
             on_event=on_event,
             layers=layers,
             seed=seed,
             strict=strict,
         )
-        self._sinks = sinks if sinks is None or callable(sinks) else check_sinks(sinks)
+        self._sinks = checked_sinks(sinks)
         self._alerts = tuple(alerts) if alert_sinks(alerts) else ()  # an address that is none raises here
-        self._save_on = check_save_on(save_checkpoint_on)
-        self._on_event = on_event
-        self._save = False  # an event asks for a checkpoint
+        self._reactions = Reactions(save_checkpoint_on, on_event)
         self._rank_zero = True
         self._at = 0  # the trainer's global step
-        self._passes = _Passes()
+        self._passes = Passes()
         self._restored: str | None = None
         self.monitor: Monitor | None = None
 
@@ -113,11 +108,11 @@ class ThermoMonitor(TrainerCallback, ExportableState):
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """The parameters are final: attach. What an earlier training left behind, after an error say, goes first."""
         self._close()
-        self.monitor, self._save = None, False
+        self.monitor = None
         self._rank_zero, self._at = bool(state.is_world_process_zero), state.global_step
         # A checkpoint from before the monitor was added has no place for it, and the trainer would stumble over that.
         state.stateful_callbacks.setdefault(type(self).__name__, self.state())
-        trainer = _trainer()
+        trainer = calling_trainer()
         model, optimizer = given["model"], given.get("optimizer")
         if type(optimizer).__name__ == "DeepSpeedOptimizerWrapper" or getattr(trainer, "is_deepspeed_enabled", False):
             tell("DeepSpeed keeps gradients and parameters in shapes of its own, which are not read: no monitor.")
@@ -147,7 +142,7 @@ class ThermoMonitor(TrainerCallback, ExportableState):
             callbacks = [] if trainer is None else trainer.callback_handler.callbacks
             sinks = trainer_sinks(args, state, control, callbacks, self._options["layers"])
         else:
-            sinks = check_sinks(self._sinks()) if callable(self._sinks) else list(self._sinks)
+            sinks = new_sinks(self._sinks)
         return [*sinks, *alert_sinks(self._alerts, str(getattr(args, "run_name", None) or ""))]
 
     def _saved(self, state: Any) -> Mapping[str, Any] | None:
@@ -184,8 +179,7 @@ class ThermoMonitor(TrainerCallback, ExportableState):
         if self.monitor is None:
             return None
         self.monitor.end()
-        if self._save:
-            self._save = False
+        if self.monitor.announced():  # on every rank after the same step, since all take part in a checkpoint
             control.should_save = True
             return control
         return None
@@ -214,13 +208,8 @@ class ThermoMonitor(TrainerCallback, ExportableState):
             self.monitor.close()
 
     def _event(self, event: Event) -> None:
-        if not self._rank_zero:
-            return
-        if "part_of" not in event.details and (event.kind in self._save_on or event.phase in self._save_on):
-            self._save = True
-        if self._on_event is not None and self.monitor is not None:
-            # A part of its own: when it fails, checkpoints are saved all the same.
-            self.monitor.guard.run("on_event of the user", self._on_event, event)
+        if self._rank_zero and self.monitor is not None:
+            self._reactions(event, self.monitor)
 
     # -------------------------------------------------------------------------------------------------- checkpoints
     def state(self) -> dict[str, Any]:
@@ -238,77 +227,10 @@ class ThermoMonitor(TrainerCallback, ExportableState):
     @saved.setter
     def saved(self, text: str | None) -> None:
         """The trainer restores a callback by making it anew, without what the user gave to the one that it drops."""
-        trainer = _trainer()
+        trainer = calling_trainer()
         for dropped in [] if trainer is None else trainer.callback_handler.callbacks:
             if type(dropped) is type(self):
                 self._options, self._sinks = dropped._options, dropped._sinks
-                self._save_on, self._on_event = dropped._save_on, dropped._on_event
-                self._alerts = dropped._alerts
+                self._reactions, self._alerts = dropped._reactions, dropped._alerts
                 break
         self._restored = text
-
-
-class _Passes(Listener):
-    """Tells a monitor what is overheard of the passes of the model."""
-
-    def __init__(self) -> None:
-        self._monitor: Monitor | None = None
-        self._optimizer: Any = None
-        self._route: PassRoute | None = None
-        self._trainer: Any = None
-        self._args: Any = None
-
-    def attach(self, model: nn.Module, monitor: Monitor, optimizer: Any, trainer: Any, args: Any) -> None:
-        """Listen to the model."""
-        self._monitor, self._optimizer, self._args = monitor, optimizer, args
-        self._trainer = None if trainer is None else weakref.proxy(trainer)
-        self._route = PassRoute(model, self)
-
-    def detach(self) -> None:
-        """Remove the hooks."""
-        if self._route is not None:
-            self._route.close()
-        self._route = self._monitor = self._optimizer = self._trainer = None
-
-    @property
-    def wanted(self) -> bool:
-        """Whether this step is measured."""
-        return self._monitor is not None and self._monitor.measuring
-
-    def forward_begins(self, training: bool) -> None:
-        """Listen, unless the model only generates or is evaluated."""
-        assert self._monitor is not None
-        if training:
-            self._monitor.micro_batch()
-        else:
-            self._monitor.pause()
-
-    def forward_ended(self, failed: bool, loss: bool) -> None:
-        """Stop listening, unless the loss is still to be computed from what the model gave."""
-        if (failed or loss) and self._monitor is not None:
-            self._monitor.pause()
-
-    def backward_ended(self, loss: Tensor | None) -> None:
-        """A micro-batch is done; the last one completes the gradients."""
-        monitor, scaler = self._monitor, getattr(self._optimizer, "scaler", None)
-        assert monitor is not None
-        if loss is not None:
-            scale, parts = loss_scale(scaler), self._args.gradient_accumulation_steps
-            # What the trainer hands to the backward pass of a micro-batch is its share of the loss of the step. The
-            # last step of an epoch may have fewer of them.
-            parts = getattr(self._trainer, "current_gradient_accumulation_steps", parts)
-            monitor.loss(loss * parts if scale is None else loss * (parts / scale))
-        accumulation = getattr(self._optimizer, "gradient_state", None)
-        if accumulation is None or accumulation.sync_gradients:
-            monitor.measure_gradients(scaler)
-
-
-def _trainer() -> Any:
-    """The trainer that calls, from the stack: callbacks are not told who trains."""
-    kind = sys.modules["transformers.trainer"].Trainer
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code.co_argcount and isinstance(found := first_argument(frame), kind):
-            return found
-        frame = frame.f_back
-    return None

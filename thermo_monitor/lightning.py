@@ -7,23 +7,21 @@ Example:
 
 from __future__ import annotations
 
-import importlib
-import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from thermo_monitor.callback import monitor_options
+from thermo_monitor.callback import Reactions, checked_sinks, monitor_options, new_sinks
+from thermo_monitor.decisions import Told
 from thermo_monitor.detect.held_out import is_held_out
 from thermo_monitor.detect.online import OnlineDetector
 from thermo_monitor.guard import tell
+from thermo_monitor.lightning_metrics import show
+from thermo_monitor.lightning_names import Base
 from thermo_monitor.monitor import Monitor
-from thermo_monitor.options import check_save_on, check_sinks
 from thermo_monitor.probes.base import Probe
 from thermo_monitor.records import Event
 from thermo_monitor.schedule import Schedule
@@ -31,35 +29,8 @@ from thermo_monitor.sinks.base import Sink
 from thermo_monitor.sinks.channels import Target
 from thermo_monitor.sinks.defaults import alert_sinks, logger_sinks
 
-_NAMES = ("lightning.pytorch", "pytorch_lightning")
-_METRICS = {"thermo/specific_heat_norm": "attn/specific_heat_norm", "thermo/entropy_fraction": "attn/entropy_fraction"}
 
-
-def _bases() -> tuple[type, ...]:
-    """``Callback`` of every Lightning that is loaded, so that the trainers of both accept the monitor.
-
-    What is installed says nothing, since one package requires the other; with neither loaded the first that can be is.
-    """
-    loaded = [name for name in _NAMES if sys.modules.get(name) is not None]
-    for name in () if loaded else _NAMES:
-        try:
-            importlib.import_module(name)
-        except ModuleNotFoundError:
-            continue
-        loaded = [name]
-        break
-    if not loaded:
-        raise ModuleNotFoundError("no Lightning is installed: pip install 'thermo-monitor[lightning]'")
-    return tuple(dict.fromkeys(sys.modules[name].Callback for name in loaded))
-
-
-if TYPE_CHECKING:  # to type checkers it is a callback of the one that they find
-    from lightning.pytorch import Callback as _Base
-else:
-    _Base = type("_Base", _bases(), {"__doc__": "Callback of the Lightning that is loaded, or of both."})
-
-
-class ThermoMonitor(_Base):
+class ThermoMonitor(Base):
     """Watches the training of a Lightning module.
 
     Args:
@@ -67,6 +38,8 @@ class ThermoMonitor(_Base):
         fast_every: cadence of loss and gradient norm.
         budget: share of the wall time that the monitor may take; it measures less often where it takes more.
         preset: name of a preset or a sequence of probes.
+        probe_batch: a fixed batch that is read beside the training, on the same inputs every time: what the model is
+            called with, or a function that calls the model. It adds the geometry of attention to a preset.
         detector: options of the detector of every reading.
         sinks: destinations instead of the default ones, which are the trainer's loggers, ``thermo.jsonl`` beside their
             files, and the terminal; or a function that returns them, called at the start of every fit. They are closed
@@ -91,6 +64,7 @@ class ThermoMonitor(_Base):
         fast_every: int | Schedule = 1,
         budget: float | None = None,
         preset: str | Sequence[Probe] = "default",
+        probe_batch: Any = None,
         detector: OnlineDetector | None = None,
         sinks: Sequence[Sink] | Callable[[], Sequence[Sink]] | None = None,
         on_event: Callable[[Event], None] | None = None,
@@ -106,6 +80,7 @@ class ThermoMonitor(_Base):
             fast_every=fast_every,
             budget=budget,
             preset=preset,
+            probe_batch=probe_batch,
             detector=detector,
             on_event=on_event,
             layers=layers,
@@ -113,15 +88,14 @@ class ThermoMonitor(_Base):
             strict=strict,
         )
         self._alerts = tuple(alerts) if alert_sinks(alerts) else ()  # an address that is none raises here
-        self._sinks = sinks if sinks is None or callable(sinks) else check_sinks(sinks)
-        self._save_on = check_save_on(save_checkpoint_on)
-        self._on_event = on_event
-        self._to_save: list[Event] = []
+        self._sinks = checked_sinks(sinks)
+        self._reactions = Reactions(save_checkpoint_on, on_event)
         self._folder = Path()
         self._restored: Mapping[str, Any] | None = None
         self._fitted: tuple[int, int] | None = None  # identities of trainer and module of the last fit
         self._open = False  # an optimizer step has begun
         self._at = -1  # the global step that it began at
+        self._losses: list[Tensor] = []  # of the evaluations of this batch
         self._step = 0  # index of the optimizer step, which the global step is not where there are several optimizers
         self._rank_zero = True
         self._shown = 0  # measured steps that the trainer's metrics know
@@ -147,7 +121,7 @@ class ThermoMonitor(_Base):
         state = self._continued(trainer, pl_module)
         self._step = int(trainer.global_step if state is None else state.get("step", trainer.global_step))
         self._rank_zero = bool(trainer.is_global_zero)
-        self._shown, self._to_save, self.monitor = 0, [], None
+        self._shown, self.monitor = 0, None
         try:
             sinks = self._destinations(trainer)
             optimizers: list[Optimizer] = list(trainer.optimizers)
@@ -171,7 +145,7 @@ class ThermoMonitor(_Base):
         elif not trainer.is_global_zero:
             return []
         else:
-            sinks = check_sinks(self._sinks()) if callable(self._sinks) else list(self._sinks)
+            sinks = new_sinks(self._sinks)
         if not trainer.is_global_zero or trainer.fast_dev_run:
             return sinks
         return [*sinks, *alert_sinks(self._alerts, str(getattr(trainer.logger, "name", None) or ""))]
@@ -192,7 +166,13 @@ class ThermoMonitor(_Base):
             self.monitor.micro_batch()
         else:
             self.monitor.begin(self._step)
+            self._losses = []
             self._open, self._at = True, trainer.global_step
+
+    def on_before_backward(self, trainer: Any, pl_module: Any, loss: Tensor) -> None:
+        """An optimizer that evaluates its closure several times hands out the last loss; the first is the step's."""
+        if self.monitor is not None and self.monitor.measuring:
+            self._losses.append(loss.detach())
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         """Gradients are complete, unscaled, and not clipped."""
@@ -207,6 +187,9 @@ class ThermoMonitor(_Base):
         if monitor.measuring:
             monitor.pause()
             loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+            evaluations, self._losses = self._losses, []
+            if pl_module.automatic_optimization and len(evaluations) > 1:
+                loss = evaluations[0]
             if isinstance(loss, Tensor):
                 # Lightning hands out the loss divided by the number of accumulated batches.
                 parts = trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1
@@ -217,13 +200,11 @@ class ThermoMonitor(_Base):
         self._step += 1
         if not monitor.measuring:
             return
-        slow = monitor.measuring_all
         monitor.end()
         if self._shown == 0:
             monitor.flush()  # once: a metric that is monitored shall be there from the first step
         self._show(trainer)
-        if self._save_on and (slow or trainer.world_size == 1):
-            self._save(trainer)
+        self._save(trainer, monitor.announced())
 
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Nothing between two epochs is listened to, also when the last batch of this one was skipped."""
@@ -247,11 +228,15 @@ class ThermoMonitor(_Base):
         """The training is over."""
         self._close()
         self._show(trainer)
-        if self._save_on and self.monitor is not None:
-            self._save(trainer)
+        if self._reactions.save_on and self.monitor is not None:
+            last = self.monitor.announced() + self.monitor.unsaid()
+            # The run is over for all ranks: what rank zero has found since their last exchange is told by the trainer.
+            self._save(trainer, trainer.strategy.broadcast(last) if trainer.world_size > 1 else last)
 
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
         """The training broke: nothing of ours stays behind. Lightning calls no teardown then."""
+        if self.monitor is not None:
+            self.monitor.abandon()  # other ranks are not waited for
         self._close()
 
     def teardown(self, trainer: Any, pl_module: Any, stage: str) -> None:
@@ -265,39 +250,26 @@ class ThermoMonitor(_Base):
 
     # ---------------------------------------------------------------------------------------------- what users see
     def _event(self, event: Event) -> None:
-        if not self._rank_zero:
-            return
-        if "part_of" not in event.details and (event.kind in self._save_on or event.phase in self._save_on):
-            self._to_save.append(event)
-        if self._on_event is not None and self.monitor is not None:
-            # A part of its own: when it fails, checkpoints are saved all the same.
-            self.monitor.guard.run("on_event of the user", self._on_event, event)
+        if self._rank_zero and self.monitor is not None:
+            self._reactions(event, self.monitor)
 
-    def _save(self, trainer: Any) -> None:
-        """Every rank takes part in a checkpoint, so all do what rank zero has found."""
-        names = [f"step={e.step}-{e.kind}-{e.phase}.ckpt" for e in self._to_save]
-        self._to_save = []
-        if trainer.world_size > 1:
-            names = trainer.strategy.broadcast(names)
-        for name in names:
-            assert self.monitor is not None
-            self.monitor.guard.run("save_checkpoint_on", trainer.save_checkpoint, self._folder / name)
+    def _save(self, trainer: Any, found: Sequence[Told]) -> None:
+        """Every rank takes part in a checkpoint: all do what rank zero has found, after the same step."""
+        monitor, part = self.monitor, "save_checkpoint_on"
+        for event in found:
+            assert monitor is not None
+            if trainer.world_size == 1 and part in monitor.guard.disabled:
+                return  # several ranks go on trying: one that has failed must not leave the others waiting
+            try:
+                trainer.save_checkpoint(self._folder / f"step={event.step}-{event.kind}-{event.phase}.ckpt")
+            except Exception as error:
+                monitor.guard.failed(part, error)
 
     def _show(self, trainer: Any) -> None:
-        """A few numbers for ModelCheckpoint, EarlyStopping and the progress bar, when there are new ones."""
-        monitor = self.monitor
-        if monitor is None or monitor.ticks == self._shown:
-            return
-        self._shown = monitor.ticks
-        metrics = trainer.callback_metrics
-        for name, key in _METRICS.items():
-            value = monitor.latest.get(key, math.nan)
-            if math.isfinite(value):  # EarlyStopping would stop the training at a gap
-                metrics[name] = torch.tensor(value, device="cpu")
-        notable = [e for e in monitor.events if e.level != "info"]
-        metrics["thermo/transitions"] = torch.tensor(float(len(notable)), device="cpu")
-        if notable:
-            trainer.progress_bar_metrics["thermo"] = f"{notable[-1].phase}@{notable[-1].onset}"
+        """What is new, for those who look at the trainer."""
+        if self.monitor is not None and self.monitor.ticks != self._shown:
+            self._shown = self.monitor.ticks
+            show(trainer, self.monitor)
 
     # -------------------------------------------------------------------------------------------------- checkpoints
     def state_dict(self) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Meter:
     ) -> None:
         self._depth -= 1
         if self._depth == 0:
-            spent = time.perf_counter() - self._started
+            spent = max(time.perf_counter() - self._started, 0.0)  # the clock of a machine that was moved may go back
             self._spent += spent
             self.total += spent
 
@@ -54,7 +54,7 @@ class Meter:
         if self._last_tick is not None:
             keep = 1 - _SHARE
             self._spent_run = keep * self._spent_run + spent
-            self._wall_run = keep * self._wall_run + now - self._last_tick
+            self._wall_run = keep * self._wall_run + max(now - self._last_tick, spent)
             out.append(Reading(step, "monitor/overhead", self._spent_run / max(self._wall_run, 1e-12)))
         self._last_tick = now
         return out

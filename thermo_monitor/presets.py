@@ -14,6 +14,8 @@ from thermo_monitor.probes.attention import ALL_QUANTITIES, AttentionProbe
 from thermo_monitor.probes.base import Probe
 from thermo_monitor.probes.example_gradients import ExampleGradientProbe
 from thermo_monitor.probes.fisher_proxy import FisherProxyProbe
+from thermo_monitor.probes.geometry import GeometryProbe
+from thermo_monitor.probes.geometry_readings import ALL_GEOMETRY
 from thermo_monitor.probes.loss import LossProbe
 from thermo_monitor.probes.norms import GradientProbe, UpdateProbe, WeightProbe
 from thermo_monitor.probes.output import OutputProbe
@@ -25,6 +27,7 @@ _REPRESENTATION = (
     "repr/spectral_entropy",
     "repr/effective_rank",
     "repr/participation_ratio",
+    "repr/head_tail_contrast",
 )
 _EXAMPLES = (
     "fisher/trace_empirical",
@@ -83,7 +86,7 @@ def study() -> list[Probe]:
         *_cheap(),
         AttentionProbe(quantities=ALL_QUANTITIES),
         OutputProbe(quantities=(*_OUTPUT, *_TRAINING)),
-        RepresentationProbe(quantities=_REPRESENTATION),
+        RepresentationProbe(layers="all", quantities=_REPRESENTATION),
         FisherProxyProbe(quantities=_FISHER),
         ExampleGradientProbe(quantities=_EXAMPLES),
         TemperatureProbe(),
@@ -101,14 +104,20 @@ PRESETS: dict[str, Callable[[], list[Probe]]] = {
 _PROBES = [type(probe).__name__ for probe in default()]
 
 
-def resolve(preset: str | Sequence[Probe]) -> list[Probe]:
-    """The probes of a preset's name, or the given ones; a ``ValueError`` says what would be right."""
+def resolve(preset: str | Sequence[Probe], *, fixed: bool = False) -> list[Probe]:
+    """The probes of a preset's name, or the given ones; a ``ValueError`` says what would be right.
+
+    Args:
+        preset: a name, or probes.
+        fixed: whether there is a fixed batch; a preset by name then reads the geometry of attention on it as well.
+    """
     if isinstance(preset, str):
         if preset not in PRESETS:
             near = difflib.get_close_matches(preset, PRESETS, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ValueError(f"preset={preset!r} is unknown{hint} Presets: {', '.join(PRESETS)}, or a list of probes")
-        return PRESETS[preset]()
+        geometry = GeometryProbe(quantities=ALL_GEOMETRY) if preset == "study" else GeometryProbe()
+        return [*PRESETS[preset](), *([geometry] if fixed else [])]
     if not isinstance(preset, Iterable):
         raise ValueError(f"preset={preset!r}: give a name ({', '.join(PRESETS)}) or a list of probes")
     probes = list(preset)

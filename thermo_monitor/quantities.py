@@ -25,6 +25,10 @@ REASONS: dict[str, str] = {
     "incomplete_gradient": "weights are also used outside of their modules, where it is not heard",
     "ambiguous_batch": "forward passes and losses of a step do not match, so that it is not clear what one example is",
     "no_optimizer": "the monitor was not given the optimizer",
+    "one_layer": "fewer than two layers have the same queries and keys",
+    "one_input": "the fixed batch holds no two examples with the same mask, of which one could be the new input",
+    "no_rotary": "no rotary positions of a known layout were recognised in this attention",
+    "few_octaves": "fewer than four octaves of context lengths with 100 rows each",
     "too_early": "too few steps have been seen",
     "unknown_dataset": "the number of examples that batches are drawn from is not known",
     "unknown_batch": "the number of examples in the batch is not known",
@@ -40,6 +44,8 @@ REASONS: dict[str, str] = {
     "no_stop_symbol": "no symbol ends a text, so that the entropy of all continuations is not defined",
     "truncated": "some continuations were cut off before they stopped",
     "probe_failed": "the probe raised an error and was switched off",
+    "several_ranks": "the probe says nothing of a run on several ranks",
+    "sharded": "parameters and gradients are spread over ranks in a way that this probe does not read",
     "learning": "the baseline of every quantity is still being learned",
 }
 
@@ -185,6 +191,31 @@ _OUTPUT = (
         "out/calibration_gap", "calibration gap", "L - H", "nats", "mean loss - mean predictive entropy, same tokens",
         "0 where the model is as unsure as it is wrong; negative: underconfident, positive: overconfident", "labels heard",
         minimum_effect=0.1,
+    ),
+    Quantity(
+        "out/dist_tv", "total variation of models", "TV", "1", "(1/2)|p - q|_1, mean and maximum over a prompt set",
+        "largest difference of the probability of any set of next tokens", source="arXiv:2407.21092 (moduli space: reconstruction)",
+        low=0.0, high=1.0,
+    ),
+    Quantity(
+        "out/dist_sup", "sup distance of models", "sup", "1", "max_v |p_v - q_v|, mean and maximum over a prompt set",
+        "largest difference of the probability of one next token", low=0.0, high=1.0,
+    ),
+    Quantity(
+        "out/dist_fisher_rao", "Fisher-Rao distance of models", "d", "rad",
+        "4 asin(|sqrt p - sqrt q|/2), mean and maximum over a prompt set", "length of the shortest path between the predictions",
+        low=0.0, high=math.pi,
+    ),
+    Quantity(
+        "out/distributional_rank_corr", "rank correlation of distances", "rho", "1",
+        "Spearman correlation of output distances and embedding distances over pairs of prompts",
+        "whether prompts that lie close are continued alike", ">= 4 prompts", "arXiv:2407.21092 (reconstruction)",
+        low=-1.0, high=1.0,
+    ),
+    Quantity(
+        "out/convexity_gap", "convexity gap", "g", "nats", "S((x + y)/2) - (S(x) + S(y))/2, x and y embeddings of prompts of one length",
+        "whether mixed prompts are continued more vaguely than the prompts; neither sign is claimed", "prompts of equal length",
+        "arXiv:2407.21092, conjecture 6.4 (reconstruction)",
     ),
     Quantity(
         "out/calibration_drift", "drift of the calibration gap", "d(L - H)/dt", "nats per 1000 steps",
@@ -418,6 +449,142 @@ _REPRESENTATION = (
         "repr/participation_ratio", "participation ratio", "PR", "directions", "(sum lam)^2 / sum lam^2",
         "number of dominant directions", "n >= 2, not constant", scale="log", minimum_effect=1.25, low=1.0,
     ),
+    Quantity(
+        "repr/head_tail_contrast", "head against tail", "m", "1", "ln(sum of the top 5 lam / sum of the rest)",
+        "how far a few directions stand out; over runs its Binder cumulant tells one kind of run from two",
+        "more than 5 directions, rest > 0", "arXiv:2603.24746 (second-hand); Binder 1981",
+    ),
+    Quantity(
+        "repr/information_gain", "information gain", "IG", "nats",
+        "(1/2) ln(1 + s^2/sigma^2), s^2 = min_a |x - X^T a|^2 + sigma^2 |a|^2, unit rows, sigma = 0.01",
+        "what a token adds to those before it; the gains of a sentence add up to a log-determinant", "finite rows",
+        "identity standard; arXiv:2402.03471 (kernel not public: reconstruction)", low=0.0,
+    ),
+    Quantity(
+        "repr/lasso_attention_overlap", "overlap of selected and attended tokens", "J", "1",
+        "top-k Jaccard index of |a| and head-mean attention, a = argmin |x_T - X^T a|^2/(2d) + lambda |a|_1, lambda = 1e-4",
+        "whether attention goes to the tokens that a sparse regression of the last one picks; beside its value by chance",
+        "k tokens that are selected", "arXiv:2402.03471 (lambda second-hand, loss scaling ours)", low=0.0, high=1.0,
+    ),
+    Quantity(
+        "repr/cov_dist_frobenius", "Frobenius distance of sentences", "d_F", "1", "|A - B|_F, A and B covariances of tokens",
+        "how far two sentences lie apart", source="standard; arXiv:2402.03471 (which distances are used is not public)", low=0.0,
+    ),
+    Quantity(
+        "repr/cov_dist_bures", "squared Bures distance of sentences", "d_B^2", "1", "tr A + tr B - 2 tr (A^1/2 B A^1/2)^1/2",
+        "what moves one cloud of tokens to the other, as Gaussians of equal mean", low=0.0,
+    ),
+    Quantity(
+        "repr/cov_dist_affine_invariant", "affine-invariant distance of sentences", "d_A", "1",
+        "|ln(A^-1/2 B A^-1/2)|_F, ridge 1e-6", "distance of covariances as ellipsoids; depends on the ridge where ranks are low",
+        low=0.0,
+    ),
+    Quantity(
+        "repr/cov_dist_stein", "Stein distance of sentences", "d_S", "nats", "ln det((A + B)/2) - (1/2) ln det(A B), ridge 1e-6",
+        "as the affine-invariant one, through determinants", low=0.0,
+    ),
+    Quantity(
+        "repr/cov_dist_jensen_shannon", "matrix Jensen-Shannon divergence of sentences", "JS", "nats",
+        "S((A' + B')/2) - (S(A') + S(B'))/2, A' = A/tr A, S(A) = -tr A ln A",
+        "how far the directions of two sentences lie apart, whatever their spread", "no constant sentence",
+        low=0.0, high=math.log(2),
+    ),
+    Quantity(
+        "repr/size_power_law", "exponent over model size", "alpha", "1", "slope of ln H_norm on ln(parameters)",
+        "how representation entropy changes with model size; at fixed n width alone makes it fall, so it is shown beside random tokens",
+        ">= 5 sizes, equal n, same sentences", "power law: arXiv:2402.03471, exponents not public; null measured by us",
+    ),
+)  # fmt: skip
+
+_RECONSTRUCTION = "reconstruction: the definition of Kim 2026, arXiv:2602.08216, is not public"
+_FIXED = "fixed probe batch, n >= 2"
+_GEOMETRY = (
+    Quantity(
+        "geom/fisher_rao_distance", "Fisher-Rao distance", "d", "rad", "2 arccos sum_i sqrt(p_i q_i), p and q attention rows before and after",
+        "how far attention has moved since the last reading", _FIXED, "standard", "log", 1.25, low=0.0, high=math.pi,
+    ),
+    Quantity(
+        "geom/kinetic_time", "kinetic term in time", "d^2/2k^2", "nats/step^2", "d^2 / (2 k^2), k optimizer steps between the readings",
+        "half the squared speed of the attention", _FIXED, _RECONSTRUCTION, "log", 1.25, low=0.0,
+    ),
+    Quantity(
+        "geom/kinetic_depth", "kinetic term in depth", "d^2/2", "nats", "d(pbar_l, pbar_(l+1))^2 / 2, pbar the mean over the heads of a layer",
+        "how much attention changes from one layer to the next, depth as time", "fixed probe batch, two layers of equal shape", _RECONSTRUCTION, "log", 1.25, low=0.0,
+    ),
+    Quantity(
+        "geom/lagrangian", "Lagrangian candidate", "K - F", "nats", "d^2/(2 k^2) + ln Z - mean z - ln n, mass 1",
+        "kinetic term minus gauge-free free energy; at rest stationary at the softmax; mass, sign and gauge are our choices", _FIXED, _RECONSTRUCTION, low=0.0,
+    ),
+    Quantity(
+        "geom/thermo_length", "thermodynamic length", "Lc", "rad", "sum_t d_t over the readings so far",
+        "how far attention has come; grows with the resolution, so compare at equal cadence", _FIXED, "Crooks 2007, arXiv:0706.0559", low=0.0,
+    ),
+    Quantity(
+        "geom/thermo_length_coarse", "thermodynamic length at twice the stride", "Lc(2)", "rad", "sum of d between every second reading",
+        "equal to the length for a straight path, about 1/sqrt 2 of it where the length is noise", _FIXED, "Crooks 2007, arXiv:0706.0559", low=0.0,
+    ),
+    Quantity(
+        "geom/thermo_divergence", "thermodynamic divergence", "J", "rad^2", "N sum_t d_t^2 over the N moves so far",
+        "cost of the path; at least the square of its length", _FIXED, "Crooks 2007, arXiv:0706.0559", low=0.0,
+    ),
+    Quantity(
+        "geom/path_efficiency", "path efficiency", "Lc^2/J", "1", "Lc^2 / J",
+        "1: attention moves at constant speed; low: in few leaps", "the path moved", "Crooks 2007, arXiv:0706.0559", low=0.0, high=1.0,
+    ),
+    Quantity(
+        "geom/heat", "heat", "q", "logits", "sum_i mean(E_i) Dp_i, E = -z, mean of before and after",
+        "energy that came with weights moving between keys; T DS to third order", _FIXED, "identity DU = q + w; its reading a reconstruction",
+    ),
+    Quantity(
+        "geom/work", "work", "w", "logits", "sum_i mean(p_i) DE_i",
+        "energy that came with the logits moving under the weights; gauge dependent", _FIXED, "identity DU = q + w; its reading a reconstruction",
+    ),
+    Quantity(
+        "geom/work_inference", "work of inference", "w_inf", "logits", "sum_i mean(p_i) DE_i, DE from the other input, mean of both orders",
+        "the part of the work between two inputs and two sets of parameters that the input does; gauge dependent",
+        "two fixed batches of equal shape and mask", _RECONSTRUCTION,
+    ),
+    Quantity(
+        "geom/work_learning", "work of learning", "w_learn", "logits", "sum_i mean(p_i) DE_i, DE from the update, mean of both orders",
+        "the part that the update of the parameters does; gauge dependent", "two fixed batches of equal shape and mask", _RECONSTRUCTION,
+    ),
+    Quantity(
+        "geom/dissipation", "dissipation", "KL(p0|p1)", "nats", "sum_i p0_i DE_i - DF = KL(p0 | p1)",
+        "what a sudden change costs beyond the free energy; never negative", _FIXED, "identity; its reading a reconstruction", "log", 1.25, low=0.0,
+    ),
+    *(
+        Quantity(
+            f"geom/kappa_{name}", f"slope of {symbol} with the context", f"d<{symbol}>/d ln n", "1",
+            f"slope against ln n of the means of {symbol} over octaves of n; the error is half its 95 % interval",
+            "0 within its error, and a falling spread: does not depend on how long the context is",
+            "4 octaves of 100 rows", _RECONSTRUCTION + "; surrogate for kappa",
+        )
+        for name, symbol in (("specific_heat", "C"), ("specific_heat_norm", "C/C_max"), ("entropy_fraction", "S/ln n"), ("free_energy_gap", "gap/ln n"))
+    ),
+    *(
+        Quantity(
+            f"geom/kappa_{name}_spread", f"spread of {symbol} with the context", f"sd ratio of {symbol}", "1",
+            f"standard deviation of {symbol} over the rows of the last octave of n over that of the first",
+            "below 1: rows agree more, the longer the context", "4 octaves of 100 rows", _RECONSTRUCTION + "; surrogate for kappa", low=0.0,
+        )
+        for name, symbol in (("specific_heat", "C"), ("specific_heat_norm", "C/C_max"), ("entropy_fraction", "S/ln n"), ("free_energy_gap", "gap/ln n"))
+    ),
+    Quantity(
+        "geom/rope_flat_residual", "residual of the flat direction", "|dz|/|z|", "1", "max |change of z| / max |z| when a query and its keys turn by common angles",
+        "0 to rounding: the common rotation of the rotary planes is an exact zero mode", "rotary positions", "identity; Su et al. 2021, arXiv:2104.09864", low=0.0,
+    ),
+    Quantity(
+        "geom/rope_mass", "mass of the rotary planes", "m_j", "nats", "<z_j> - Var_p(dz_j/dphi_j), the query turned in plane j; mean over planes",
+        "curvature of the free energy for turning a query in one plane: what is not massless; any sign", "rotary positions", _RECONSTRUCTION,
+    ),
+    Quantity(
+        "geom/rope_mass_spectrum", "mass of the softest rotary plane", "min m_j", "nats", "least mean mass of a plane of a head; the map has one row per layer and head, one column per plane",
+        "where the spectrum of masses begins: a plane near 0 turns for free", "rotary positions", _RECONSTRUCTION,
+    ),
+    Quantity(
+        "geom/rope_shift_response", "response to a shift of the query", "dF/ddelta", "nats/position", "-sum_j theta_j <dz_j/dphi_j>",
+        "change of the free energy when a query moves on by one position and its keys do not", "rotary positions, angles known", _RECONSTRUCTION,
+    ),
 )  # fmt: skip
 
 _MONITOR = (
@@ -465,6 +632,7 @@ REGISTRY: dict[str, Quantity] = {
         *_LOSS_WINDOW,
         *_FISHER,
         *_REPRESENTATION,
+        *_GEOMETRY,
         *_MONITOR,
         *_DETECTION,
     )

@@ -14,7 +14,7 @@ from thermo_monitor.detect.online import OnlineDetector
 from thermo_monitor.detect.run import RunDetector
 from thermo_monitor.guard import Guard, tell
 from thermo_monitor.meter import Meter
-from thermo_monitor.probes.base import Listener, Measured
+from thermo_monitor.probes.base import Absent, Listener, Measured
 from thermo_monitor.records import Event, Reading
 from thermo_monitor.sinks.base import Frame, Tick
 from thermo_monitor.transport import Arrival
@@ -74,6 +74,7 @@ class Reader:
         self._meter = meter
         self._explain = explain
         self._told: set[str] = set()
+        self.quiet = False  # another rank says what there is to say
         self.detector = RunDetector(detector)
         self.events: list[Event] = []
         self.latest: dict[str, float] = {}
@@ -106,7 +107,8 @@ class Reader:
         for name, (label, count) in parts.items():
             arrays = arrival.arrays[at : at + count]
             at += count
-            part = self._guard.run(name, self._listeners[name].read, arrival.step, label, arrays)
+            listener = label if isinstance(label, Absent) else self._listeners[name]
+            part = self._guard.run(name, listener.read, arrival.step, label, arrays)
             if part is not None:
                 measured.readings += part.readings
                 measured.maps += part.maps
@@ -133,7 +135,7 @@ class Reader:
 
     def tell_once(self, what: str, sentence: str) -> None:
         """Say a sentence, unless something was said about this before."""
-        if what not in self._told:
+        if what not in self._told and not self.quiet:
             self._told.add(what)
             tell(sentence)
 

@@ -9,6 +9,7 @@ from torch.testing import assert_close
 from tests.reference import canonical as reference
 from thermo_monitor import quantities
 from thermo_monitor.physics import canonical as c
+from thermo_monitor.physics import rows as rows_of
 
 F64 = torch.float64
 FOR_TWO = {
@@ -132,7 +133,7 @@ MASKS = {
 @pytest.mark.parametrize("keys", [1, 2, 3, 16, 17, 40])  # 16 and 17: both sides of the change of layout
 def test_equals_the_slow_version(keys, mask, block, monkeypatch):
     if block:
-        monkeypatch.setattr(c, "CPU_BLOCK", block)
+        monkeypatch.setattr(rows_of, "CPU_BLOCK", block)
     z = torch.randn(2, 2, 5, keys, dtype=F64) * 3 + 10
     mask = MASKS[mask](z.shape)
     got = everything(z, mask)

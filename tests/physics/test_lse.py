@@ -36,17 +36,13 @@ MASKS = {
 def test_means_over_rows_are_those_of_the_exact_rows(mask, dtype, gain):
     q, k = tensors(dtype, gain=gain)
     given = MASKS[mask]()
-    if dtype == torch.bfloat16 and "bias" in given:
-        given["bias"] = given["bias"].bfloat16().float()  # the fused call takes it in the type of the queries
     got = attention_rows_from_log_partition(q, k, scale=32**-0.5, **given)
     exact = attention_rows(q.double(), k.double(), scale=32**-0.5, **given)
     assert torch.equal(got.n, exact.n.expand(got.n.shape))
-    biased = dtype == torch.bfloat16 and "bias" in given  # 1 +- eps times the bias is rounded to eight bits
     assert relative(got.log_partition, exact.log_partition) < 1e-3
-    if not biased:
-        slack = 1e-2 if dtype == torch.bfloat16 else 3e-3
-        assert relative(got.entropy, exact.entropy) < slack
-        assert relative(got.specific_heat, exact.specific_heat) < slack
+    slack = 1.5e-3 if "rows" in given and gain == 3.0 else 1e-3  # few sharp rows: what the step cuts off
+    assert relative(got.entropy, exact.entropy) < slack
+    assert relative(got.specific_heat, exact.specific_heat) < slack
 
 
 def test_the_error_falls_with_the_square_of_the_step():

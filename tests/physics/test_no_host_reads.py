@@ -6,7 +6,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 
 from thermo_monitor import physics
 
-CASES = ("attention", "output", "representation", "generations")
+CASES = ("attention", "output", "representation", "generations", "geometry")
 
 
 def every_formula(device, case):
@@ -38,6 +38,18 @@ def every_formula(device, case):
             physics.marginal_entropy_slope, physics.jackknife_marginal_entropy, physics.next_token,
         ):  # fmt: skip
             formula(q)
+    elif case == "geometry":
+        z, other, angle = q @ q.mT, k.repeat_interleave(2, 1) @ q.mT, torch.zeros(4, device=device)
+        for chosen in (None, mask):
+            p = physics.weights(z, chosen)
+            physics.kinetic_depth(p, physics.weights(other, chosen))
+            physics.lagrangian(z, other, chosen, steps=10)
+            physics.first_law(z, other, chosen), physics.work_split(z, other, other, z, chosen)
+            physics.rope_mass(p, q, k, scale=0.3), physics.rope_shift_response(p, q, k, angle, scale=0.3)
+        physics.rope_flat_residual(q, k, angle, scale=0.3)
+        row = physics.row_statistics(z, mask)
+        for candidate in physics.CANDIDATES.values():
+            physics.octave_sums(candidate(row), row.n)
     else:
         for present in (None, mask):
             physics.normalised_gram(q, present), physics.centred_gram(q, present)

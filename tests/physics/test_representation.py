@@ -6,11 +6,14 @@ from torch.testing import assert_close
 
 from tests.reference import representation as reference
 from thermo_monitor.physics import (
+    binder_cumulant,
     centred_gram,
     effective_rank,
+    head_tail_contrast,
     normalised_gram,
     participation_ratio,
     representation_entropy,
+    representation_entropy_cap,
     representation_entropy_from_gram,
     spectral_entropy,
     spectrum,
@@ -164,3 +167,28 @@ def test_lower_precision_costs_its_rounding(dtype):
     assert_close(entropy, representation_entropy(low.double()), rtol=1e-5, atol=0)
     assert_close(lam, spectrum(low.double()), rtol=1e-4, atol=1e-6)
     assert_close(effective_rank(lam), effective_rank(spectrum(z)), rtol=1e-2, atol=0)
+
+
+def test_head_against_tail():
+    lam = torch.tensor([4.0, 3, 2, 2, 1, 0.5, 0.5], dtype=F64)
+    assert head_tail_contrast(lam).item() == pytest.approx(math.log(12), rel=1e-14)
+    assert head_tail_contrast(lam / lam.sum(), top=1).item() == pytest.approx(math.log(4 / 9), rel=1e-14)
+    for nothing in (lam[:5], torch.tensor([1.0, 1, 1, 1, 1, 0, 0]), torch.full((7,), math.nan)):
+        assert head_tail_contrast(nothing).isnan()
+
+
+def test_binder_cumulant():
+    assert binder_cumulant(torch.tensor([2e-200, -2e-200], dtype=F64)).item() == pytest.approx(2 / 3, rel=1e-14)
+    gaussian = torch.randn(4, 200_000, dtype=F64)  # the standard error of <m^4> is sqrt(96 / N)
+    assert binder_cumulant(gaussian).abs().max() < 5 * math.sqrt(96 / 200_000) / 3
+    two_kinds = torch.cat([torch.zeros(90, dtype=F64), torch.ones(10, dtype=F64)])
+    assert binder_cumulant(two_kinds).item() == pytest.approx(1 - 10 / 3, rel=1e-12)
+    for nothing in (torch.zeros(5), torch.ones(1), torch.ones(0)):
+        assert binder_cumulant(nothing).isnan()
+
+
+@pytest.mark.parametrize(("n", "d"), [(8, 64), (100, 64), (64, 64), (1, 3)])
+def test_the_cap_is_reached_by_equal_directions(n, d):
+    rows = torch.eye(d, dtype=F64)[: min(n, d)]
+    assert representation_entropy(rows).item() == pytest.approx(representation_entropy_cap(n, d), rel=1e-12)
+    assert math.isnan(representation_entropy_cap(0, d))

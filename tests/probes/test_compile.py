@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch._dynamo.testing import CompileCounterWithBackend
 
+from tests.probes.matrix import hears, refuses
 from tests.probes.models import Decoder, gradients, listening, one_line, softmax, tokens
 from thermo_monitor import Monitor
 
@@ -76,6 +77,7 @@ def compiled(make, how: str, backend: object) -> tuple[nn.Module, nn.Module, nn.
     return model, model, model
 
 
+@hears("torch.compile", "sdpa function", "HF sdpa")
 @pytest.mark.parametrize(
     ("make", "how"),
     [(plain, "wrapper monitored"), (plain, "in place"), (plain, "a block"), (gpt2, "inner monitored")],
@@ -131,6 +133,7 @@ def test_inductor_gives_the_same_values_and_gradients(make):
         assert (softmax(ours) - softmax(theirs)).abs().max() < 1e-5
 
 
+@hears("torch.compile with checkpointing", "HF sdpa")
 def test_checkpointing_inside_compiled_code_counts_once():
     transformers = pytest.importorskip("transformers")
     sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -150,6 +153,7 @@ def test_checkpointing_inside_compiled_code_counts_once():
     assert counter.frame_count == 2
 
 
+@refuses("torch.compile with checkpointing", "sdpa function")
 def test_checkpointing_of_plain_calls_inside_compiled_code_is_absent():
     """No function mode reaches a region that is checkpointed while it is compiled; nothing is read wrongly."""
     from tests.probes.test_passes import Checkpointed
@@ -164,6 +168,7 @@ def test_checkpointing_of_plain_calls_inside_compiled_code_is_absent():
     assert counter.frame_count == 2
 
 
+@hears("two models in one process", "sdpa function")
 def test_two_models_and_two_monitors_keep_two_graphs_each():
     models = [plain(), plain()]
     counters = [CompileCounterWithBackend("aot_eager") for _ in models]
@@ -180,6 +185,63 @@ def test_two_models_and_two_monitors_keep_two_graphs_each():
     assert [c.frame_count for c in counters] == [2, 2]
 
 
+@pytest.mark.parametrize("how", ["wrapped", "in place", "as a function"])
+def test_models_of_one_class_share_graphs_and_are_kept_apart(how):
+    """The compiler has one graph for all models of a class: the layer that it was made for is not the one that runs."""
+    counter, x = CompileCounterWithBackend("aot_eager"), tokens()
+    models = [Decoder(), Decoder(), Decoder()]
+
+    def step(model: nn.Module, x: torch.Tensor) -> torch.Tensor:
+        return model(x)
+
+    def called(model: nn.Module) -> torch.Tensor:
+        if how == "as a function":
+            return torch.compile(step, backend=counter, fullgraph=True)(model, x)
+        return torch.compile(model, backend=counter, fullgraph=True)(x) if how == "wrapped" else model(x)
+
+    if how == "in place":
+        for model in models:
+            model.compile(backend=counter, fullgraph=True)
+    called(models[0])
+    heard = []
+    for k in (1, 2, 0, 1):
+        with listening(models[k]) as ears:
+            for model in models:  # the others run as well, and are not taken for it
+                called(model)
+        assert ears.names == [f"blocks.{n}.attention" for n in range(2)]
+        with listening(models[k]) as eager:
+            models[k].eval()
+            with torch.compiler.set_stance("force_eager"):
+                models[k](x)
+            models[k].train()
+        for ours, theirs in zip(ears.attention, eager.attention, strict=True):
+            assert (softmax(ours) - softmax(theirs)).abs().max() < 1e-6
+        heard.append(softmax(ears.attention[0]))
+    assert torch.equal(heard[0], heard[3])
+    assert not torch.allclose(heard[0], heard[1])
+    assert counter.frame_count <= 2 * (1 if how == "wrapped" else 3)
+
+
+def test_a_method_that_torch_writes_in_python_keeps_the_graph_whole():
+    class Layer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.q = nn.Linear(16, 16)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            q = self.q(x).unflatten(-1, (2, 8)).transpose(1, 2)
+            return F.scaled_dot_product_attention(q, q, q, is_causal=True)
+
+    model, counter, x = Layer(), CompileCounterWithBackend("aot_eager"), torch.randn(2, 5, 16)
+    called = torch.compile(model, backend=counter, fullgraph=True)
+    expected = called(x)
+    with listening(model) as ears:
+        assert torch.equal(called(x), expected)
+    assert ears.names == [""]
+    assert counter.frame_count == 2
+
+
+@refuses("torch.compile", "MultiheadAttention")
 def test_multihead_attention_in_compiled_code_is_refused_by_name():
     model = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
     called, x = torch.compile(model, backend="aot_eager"), torch.randn(2, 5, 8)
@@ -192,6 +254,7 @@ def test_multihead_attention_in_compiled_code_is_refused_by_name():
     assert "compiled" in lines[0]
 
 
+@hears("torch.compile", "record_attention")
 def test_a_program_that_reports_by_hand_can_be_compiled():
     from tests.probes.test_explicit import ByHand
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tests.probes.matrix import hears, refuses
 from tests.probes.models import Decoder, listening, one_line, softmax, tokens
 from thermo_monitor import record_attention, record_output, record_representation
 from thermo_monitor.guard import Guard
@@ -35,6 +36,7 @@ class ByHand(nn.Module):
         return weights
 
 
+@hears("padding", "record_attention")
 def test_everything_reported_is_heard():
     model = ByHand()
     with listening(model) as ears:
@@ -87,6 +89,7 @@ def test_a_wrong_report_does_not_stop_the_program():
     assert len(tried) == 1
 
 
+@refuses("torch.func transforms", "record_attention")
 def test_a_report_inside_a_function_transform_is_refused():
     def row(q):
         record_attention("inside", q[None, None], q[None, None])
@@ -254,6 +257,10 @@ RULES = {
 }
 
 
+@hears("causal", "record_attention")
+@hears("grouped queries", "record_attention")
+@hears("sliding window", "record_attention")
+@hears("additive bias, ALiBi", "record_attention")
 @pytest.mark.parametrize("rule", [None, *RULES])
 @pytest.mark.parametrize("window", [None, 3])
 def test_what_flex_attention_was_given_can_be_reported(rule, window):
@@ -268,6 +275,8 @@ def test_what_flex_attention_was_given_can_be_reported(rule, window):
     assert (ours - flex(**given)).abs().max() < 1e-5
 
 
+@hears("soft cap", "record_attention")
+@hears("sinks", "record_attention")
 def test_caps_and_sinks_can_be_reported():
     ours = reported(softcap=0.7)
     assert (ours - flex(score_mod=lambda s, b, h, i, j: 0.7 * torch.tanh(s / 0.7))).abs().max() < 1e-5

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
+from tests.probes.matrix import hears, refuses
 from tests.probes.models import Decoder, listening, one_line, softmax, tokens
 
 
@@ -48,6 +49,11 @@ BOOL = torch.rand(2, 1, 6, 6, generator=_DRAW) > 0.4
 BOOL |= torch.eye(6, dtype=torch.bool)
 
 
+@hears("causal", "sdpa function")
+@hears("padding", "sdpa function")
+@hears("grouped queries", "sdpa function")
+@hears("sliding window", "sdpa function")
+@hears("cross-attention", "sdpa function")
 @pytest.mark.parametrize(
     "options",
     [
@@ -102,6 +108,7 @@ def test_layers_are_named_in_order_and_once():
     assert ears.names == [f"blocks.{k}.attention" for k in range(3)]
 
 
+@hears("same outputs, gradients, random numbers", "sdpa function")
 def test_outputs_and_gradients_do_not_change():
     model, x = Decoder(), tokens()
     plain = model(x)
@@ -136,6 +143,7 @@ def test_large_negative_numbers_mask(constant, form):
     assert torch.equal(call.logits(rows, slice(1, 2))[1], allowed[1:, :, rows])
 
 
+@hears("additive bias, ALiBi", "sdpa function")
 def test_a_position_bias_does_not_mask():
     distance = (torch.arange(4096)[None] - torch.arange(4096)[:, None]).float()[:2]
     q = torch.randn(1, 1, 2, 4)
@@ -144,6 +152,7 @@ def test_a_position_bias_does_not_mask():
     assert call.logits()[1].all()
 
 
+@refuses("nested tensors, masks of a class of their own", "sdpa function")
 @pytest.mark.parametrize(
     ("action", "why"),
     [
@@ -173,6 +182,7 @@ def strided() -> Tensor:
     return torch.nested.nested_tensor([torch.randn(1, 3, 4), torch.randn(1, 5, 4)])
 
 
+@refuses("torch.func transforms", "sdpa function")
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
 def test_function_transforms_are_refused_and_leak_nothing():
     model, x = Decoder(layers=1), tokens()

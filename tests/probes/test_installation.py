@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch.overrides import TorchFunctionMode
 
+from tests.probes.matrix import hears
 from tests.probes.models import Decoder, Measuring, listening, tokens
 from thermo_monitor.guard import Guard
 from thermo_monitor.probes import RepresentationProbe, hub
@@ -38,6 +39,7 @@ def hooks(model) -> int:
     return sum(len(m._forward_pre_hooks) + len(m._forward_hooks) for m in model.modules())
 
 
+@hears("two models in one process", "HF sdpa", "HF eager")
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])
 @pytest.mark.parametrize("first", [0, 1])
 def test_two_monitors_close_in_any_order(implementation, first):

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tests.probes.matrix import hears
 from tests.probes.models import gradients, listening, one_line, softmax
 
 B, L, S, E, H = 3, 5, 7, 12, 4
@@ -56,6 +57,11 @@ def compare(module: nn.MultiheadAttention, arguments: tuple[Tensor, ...], **opti
         assert (softmax(call).reshape(expected.shape) - expected).abs().max() < 1e-6
 
 
+@hears("causal", "MultiheadAttention")
+@hears("padding", "MultiheadAttention")
+@hears("sliding window", "MultiheadAttention")
+@hears("additive bias, ALiBi", "MultiheadAttention")
+@hears("cross-attention", "MultiheadAttention")
 @pytest.mark.parametrize("batch_first", [True, False])
 @pytest.mark.parametrize("masks", MASKS)
 def test_the_weights_are_those_that_the_module_returns(masks, batch_first):
@@ -109,6 +115,7 @@ def test_further_keys_are_refused_with_one_line(feature):
     assert "not read" in lines[0]
 
 
+@hears("same outputs, gradients, random numbers", "MultiheadAttention")
 @pytest.mark.parametrize("options", [{}, {"kdim": 6, "vdim": 10}])
 @pytest.mark.parametrize("autocast", [False, True])
 def test_outputs_and_gradients_do_not_change(options, autocast):

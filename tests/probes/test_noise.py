@@ -2,7 +2,6 @@
 
 import copy
 import math
-import os
 
 import pytest
 import torch
@@ -99,49 +98,3 @@ def test_a_copy_of_the_model_carries_nothing_and_closing_takes_the_hooks_off():
         twin = copy.deepcopy(model)
         twin(torch.ones(2, 3)).sum().backward()
     assert not model.weight._backward_hooks
-
-
-def rank(index, world, port, out):
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.distributed.init_process_group("gloo", rank=index, world_size=world)
-    torch.manual_seed(0)
-    model = nn.Linear(3, 4)
-    wrapped = nn.parallel.DistributedDataParallel(model)
-    inputs, labels = data(0)
-    sink = MemorySink()
-    with Monitor(model, every=1, preset=[NoiseScaleProbe()], sinks=[sink], strict=True) as monitor, monitor.step(0):
-        loss = F.cross_entropy(wrapped(inputs[index::world]), labels[index::world])
-        monitor.loss(loss)
-        loss.backward()
-        monitor.gradients()
-    out[index] = last(sink, NOISE).value
-    torch.distributed.destroy_process_group()
-
-
-@pytest.mark.slow
-def test_ranks_are_small_batches():
-    if not torch.distributed.is_available():
-        pytest.skip("torch was built without torch.distributed")
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    context = torch.multiprocessing.get_context("spawn")
-    found = context.Manager().dict()
-    workers = [context.Process(target=rank, args=(index, 2, port, found)) for index in range(2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(120)
-    torch.manual_seed(0)
-    model = nn.Linear(3, 4)
-    inputs, labels = data(0)
-
-    def square(rows):
-        loss = F.cross_entropy(model(inputs[rows]), labels[rows])
-        return sum(g.double().square().sum().item() for g in torch.autograd.grad(loss, list(model.parameters())))
-
-    small, big = [square(slice(k, None, 2)) for k in range(2)], square(slice(None))
-    # Each rank has its own small batch; the mean over the ranks is the estimate of both.
-    assert [found[k] for k in range(2)] == pytest.approx([(s - big) / (1 / 6 - 1 / 12) for s in small], rel=1e-4)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from tests.probes.matrix import hears
 from tests.probes.models import Decoder, Measuring, gradients, listening, tokens
 from thermo_monitor.probes import AttentionProbe, OutputProbe, RepresentationProbe
 from thermo_monitor.probes.attention import ALL_QUANTITIES
@@ -27,6 +28,7 @@ class Checkpointed(Decoder):
         return self.head(x)
 
 
+@hears("gradient checkpointing", "sdpa function")
 @pytest.mark.parametrize("backward", [torch.Tensor.backward, torch.autograd.backward])
 @pytest.mark.parametrize("reentrant", [True, False])
 def test_a_recomputed_layer_counts_once(reentrant, backward):
@@ -42,6 +44,7 @@ def test_a_recomputed_layer_counts_once(reentrant, backward):
     assert all(torch.equal(a, b) for a, b in zip(gradients(model), before, strict=True))
 
 
+@hears("gradient checkpointing", "HF sdpa", "HF eager")
 @pytest.mark.parametrize("reentrant", [True, False])
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])
 @pytest.mark.filterwarnings("ignore:.*is deprecated:FutureWarning")
@@ -80,6 +83,7 @@ class Shared(Decoder):
         return self.head(x)
 
 
+@hears("called again in one pass", "sdpa function")
 def test_a_module_that_is_called_again_is_a_site_of_its_own():
     model = Shared(layers=1)
     with listening(model) as ears:
@@ -88,6 +92,7 @@ def test_a_module_that_is_called_again_is_a_site_of_its_own():
     assert ears.names == 2 * ["blocks.0.attention", "blocks.0.attention#2", "blocks.0.attention#3"]
 
 
+@hears("called again in one pass", "HF sdpa")
 def test_a_model_inside_the_model_that_is_called_twice():
     """Two towers with shared weights, as contrastive training has them: one pass, whatever is inside."""
     transformers = pytest.importorskip("transformers")

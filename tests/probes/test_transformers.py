@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.probes.matrix import hears, refuses
 from tests.probes.models import gradients, listening, one_line, softmax
 
 transformers = pytest.importorskip("transformers")
@@ -105,6 +106,10 @@ MODELS = pytest.mark.parametrize(("kind", "implementation"), CASES)
 PADDINGS = pytest.mark.parametrize("padding", ["", "left", "right"])
 
 
+@hears("causal", "HF sdpa", "HF eager", "HF flash")
+@hears("padding", "HF sdpa", "HF eager", "HF flash")
+@hears("grouped queries", "HF sdpa", "HF eager", "HF flash")
+@hears("sliding window", "HF sdpa", "HF eager", "HF flash")
 @MODELS
 @PADDINGS
 def test_the_weights_are_those_of_the_eager_model(kind, implementation, padding):
@@ -177,6 +182,7 @@ def test_left_padding_moves_no_valid_row(kind, implementation):
     assert (padded - alone).abs().max() < 1e-4
 
 
+@hears("same outputs, gradients, random numbers", "HF sdpa", "HF eager", "HF flash")
 @MODELS
 @PADDINGS
 def test_outputs_gradients_and_random_numbers_do_not_change(kind, implementation, padding):
@@ -210,6 +216,8 @@ def t5(implementation: str) -> nn.Module:
     return model
 
 
+@hears("additive bias, ALiBi", "HF sdpa", "HF eager")
+@hears("cross-attention", "HF sdpa", "HF eager")
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])  # FlashAttention has no position bias
 @PADDINGS
 def test_encoder_decoder_and_cross_attention_with_position_bias(implementation, padding):
@@ -245,6 +253,7 @@ def gemma2(implementation: str) -> nn.Module:
     return set_implementation(model, implementation)
 
 
+@hears("soft cap", "HF eager", "HF flash")
 @pytest.mark.parametrize("implementation", ["eager", FLASH])
 @PADDINGS
 def test_a_cap_on_the_logits_and_layers_with_and_without_a_window(implementation, padding):
@@ -262,6 +271,7 @@ def test_a_cap_on_the_logits_and_layers_with_and_without_a_window(implementation
         assert (softmax(call) - weights).transpose(1, 2)[rows].abs().max() > 1e-2  # the cap is felt
 
 
+@hears("sinks", "HF eager")
 @PADDINGS
 def test_sinks_are_one_more_state(padding):
     torch.manual_seed(8)
@@ -284,6 +294,7 @@ def test_sinks_are_one_more_state(padding):
         assert ours[..., 0].transpose(1, 2)[rows].mean() > 1e-2
 
 
+@hears("packed sequences", "HF flash")
 @pytest.mark.parametrize("ends", [False, True])
 def test_packed_sequences_do_not_see_each_other(ends):
     model, lengths = build("llama", FLASH), (4, 1, 5)
@@ -315,6 +326,11 @@ def _not_compiled(function):
     return called
 
 
+@hears("causal", "HF flex")
+@hears("padding", "HF flex")
+@hears("grouped queries", "HF flex")
+@hears("sliding window", "HF flex")
+@hears("same outputs, gradients, random numbers", "HF flex")
 @pytest.mark.parametrize("kind", ["mistral"])
 def test_flex_attention_under_its_own_key(kind, monkeypatch):
     """Its formulas, not compiled: that takes a minute here."""
@@ -342,6 +358,7 @@ def test_flex_attention_under_its_own_key(kind, monkeypatch):
         assert (ours - weights.transpose(1, 2)[rows]).abs().max() < 1e-5
 
 
+@refuses("paged attention", "HF sdpa")
 def test_paged_attention_is_refused_and_the_layer_named():
     model = build("llama", "sdpa")
     attention = model.model.layers[0].self_attn

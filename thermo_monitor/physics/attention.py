@@ -7,64 +7,24 @@ queries. The logits are the exact argument of the softmax; the rows of a head ar
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from thermo_monitor.physics.canonical import CPU_BLOCK, RowStatistics, concatenate, row_statistics
 from thermo_monitor.physics.precision import working
-
-MASKED = -9000.0
-"""An additive term at or below this masks its key.
-
-Programs mask with -1e4 (what half precision holds), -1e9 or the lowest number of a type as often as with -inf, and
-may add two such masks or a position bias. All of these give a weight of exactly zero, but as states such keys would
-swamp the spread of the logits and count as keys that could have been attended to. The limit is absolute, not relative
-to the row, so that the row of a padded query, whose keys are all masked, has no state instead of n equal ones. Its
-price: under a linear bias (ALiBi) the steepest heads lose keys that are more than about 12 000 positions away.
-"""
+from thermo_monitor.physics.rows import CPU_BLOCK, RowStatistics, concatenate, row_statistics
+from thermo_monitor.physics.selection import MASKED as MASKED
+from thermo_monitor.physics.selection import EvenRows as EvenRows
+from thermo_monitor.physics.selection import MaskOf as MaskOf
+from thermo_monitor.physics.selection import Rows as Rows
+from thermo_monitor.physics.selection import random_rows as random_rows
+from thermo_monitor.physics.selection import valid_rows as valid_rows
 
 _TOGETHER = 16
 """Rows of a causal attention that are worked on together on the host, with the keys that the last of them sees."""
 
 Score = Callable[[Tensor, Tensor], Tensor]
-MaskOf = Callable[[Tensor, int], Tensor]
-
-
-@dataclass(frozen=True, slots=True)
-class EvenRows:
-    """The middles of ``count`` equal parts of 0 ... length - 1, so that early and late queries weigh the same.
-
-    Known on the host, so that a causal attention need not form the logits that it masks.
-
-    Attributes:
-        length: number of queries.
-        count: number of rows wanted; all rows if there are not more.
-
-    Example:
-        >>> EvenRows(10, 4).index().tolist(), EvenRows(3, 8).index().tolist(), EvenRows(10, 4).row(3)
-        ([1, 3, 6, 8], [0, 1, 2], 8)
-    """
-
-    length: int
-    count: int
-
-    def __len__(self) -> int:
-        return min(self.length, self.count)
-
-    def row(self, i: int) -> int:
-        """Query of the i-th row."""
-        return i if self.count >= self.length else (2 * i + 1) * self.length // (2 * self.count)
-
-    def index(self, device: torch.device | str | None = None) -> Tensor:
-        """[R] int64, sorted, without repetition, R = min(length, count)."""
-        i = torch.arange(len(self), device=device)
-        return i if self.count >= self.length else (2 * i + 1) * self.length // (2 * self.count)
-
-
-Rows = Tensor | EvenRows | None
 
 
 def attention_logits(
@@ -266,73 +226,3 @@ def _part(x: Tensor | MaskOf | None, part: slice, batch: int, keys: int, all_key
     if x.dim() == 4 and x.shape[0] == batch:
         x = x[part]
     return x[..., :keys] if x.dim() and x.shape[-1] == all_keys else x
-
-
-def valid_rows(
-    rows: Tensor | None,
-    queries: int,
-    keys: int,
-    *,
-    mask: Tensor | MaskOf | None = None,
-    bias: Tensor | None = None,
-) -> Tensor | None:
-    """Which queries are no padding: those that may attend to their own key.
-
-    In self-attention a padded token is masked as a key, and its query is computed all the same; averaging over such
-    rows would dilute every mean. A mask that excludes the diagonal for every row at hand says nothing about padding,
-    and then all rows are valid.
-
-    Args:
-        rows: [R] the selected queries, or None for all.
-        queries: Q, before the selection.
-        keys: K. If it differs from Q this is no self-attention over one sequence and the rule does not apply.
-        mask: as in ``attention_logits``.
-        bias: as in ``attention_logits``.
-
-    Returns:
-        bool, broadcastable to [B, H, R], or None where all rows are valid.
-
-    Example:
-        >>> mask = torch.tensor([[True, True, False]])  # the third token is padding
-        >>> valid_rows(None, 3, 3, mask=mask).tolist()
-        [True, True, False]
-    """
-    if (mask is None and bias is None) or queries != keys:
-        return None
-    own: Tensor | None = None
-    for term in (mask, bias):
-        if term is None:
-            continue
-        if isinstance(term, Tensor):
-            term = term.expand(*term.shape[:-2], queries, keys)
-            at = term.diagonal(dim1=-2, dim2=-1)
-            at = at if rows is None else at.index_select(-1, rows)
-        else:
-            assert rows is not None
-            whole = term(rows, keys)
-            at = whole.gather(-1, rows.unsqueeze(-1).expand(*whole.shape[:-1], 1)).squeeze(-1)
-        state = at if at.dtype == torch.bool else ~(at <= MASKED)
-        own = state if own is None else own & state
-    assert own is not None
-    return own | ~own.any()
-
-
-def random_rows(length: int, count: int, generator: torch.Generator) -> Tensor:
-    """A simple random sample of rows without replacement: the mean over it is unbiased.
-
-    Args:
-        length: number of queries.
-        count: number of rows wanted; all rows if there are not more.
-        generator: the source of randomness; the global one is never touched.
-
-    Returns:
-        [R] int64 on the generator's device, sorted, R = min(length, count).
-
-    Example:
-        >>> rows = random_rows(10, 4, torch.Generator().manual_seed(0))
-        >>> len(set(rows.tolist())), bool((rows.diff() > 0).all())
-        (4, True)
-    """
-    if count >= length:
-        return torch.arange(length, device=generator.device)
-    return torch.randperm(length, generator=generator, device=generator.device)[:count].sort().values

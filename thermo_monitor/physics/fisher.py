@@ -13,7 +13,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from thermo_monitor.physics.precision import accumulator, working
+from thermo_monitor.physics.information import fisher_rao_distance as distance_of_weights
+from thermo_monitor.physics.information import weights
+from thermo_monitor.physics.precision import working
 
 Vectors = Sequence[Tensor]
 
@@ -225,10 +227,7 @@ def fisher_rao_distance(before: Tensor, after: Tensor) -> Tensor:
         >>> round(fisher_rao_distance(far, -far).item(), 6), fisher_rao_distance(far, far).item()
         (3.141593, 0.0)
     """
-    wide = accumulator(before.device)
-    p, q = (logits.to(wide).softmax(-1).sqrt() for logits in (before, after))
-    chord: Tensor = torch.linalg.vector_norm(p - q, dim=-1)
-    return 4 * torch.asin((chord / 2).clamp(max=1.0))
+    return distance_of_weights(weights(before), weights(after))
 
 
 def _dot(a: Vectors, b: Vectors) -> Tensor:

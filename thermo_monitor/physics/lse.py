@@ -15,6 +15,7 @@ from torch import Tensor
 
 from thermo_monitor.physics.attention import MASKED, EvenRows, Rows
 from thermo_monitor.physics.canonical import RowStatistics
+from thermo_monitor.physics.precision import working
 
 EPSILON = 0.02
 """For means over rows: there the rounding of single rows, about 3 ulp(ln Z) / eps^2 in C, averages out."""
@@ -62,6 +63,8 @@ def attention_rows_from_log_partition(
         raise ValueError(f"epsilon={epsilon}: give a relative step between 0 and 1, such as {EPSILON}")
     batch, heads, queries, _ = q.shape
     key_heads, keys = k.shape[1], k.shape[2]
+    if q.device.type == "cpu":  # where half precision is no faster, and its products are rounded
+        q, k = working(q), working(k)
     index = rows.index(q.device) if isinstance(rows, EvenRows) else rows
     if index is not None:
         q = q.index_select(2, index)

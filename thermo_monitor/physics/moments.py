@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from thermo_monitor.physics.precision import accumulator
@@ -76,3 +78,27 @@ def moments_of(x: Tensor, keep: Tensor | None = None) -> Moments:
     present = torch.ones_like(x) if keep is None else keep.expand_as(x).to(x.dtype)
     x = x if keep is None else torch.where(keep, x, 0.0)
     return Moments(present, x, torch.zeros_like(x)).pooled(tuple(range(x.dim())))
+
+
+def raw_moments(moments: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Count, sum and sum of squares, which simply add up, from count, mean and centred sum of squares.
+
+    In float64 a variance keeps ``16 - 2 log10(mean / standard deviation)`` digits on the way.
+
+    Args:
+        moments: [3, ...] count, mean and m2.
+
+    Example:
+        >>> raw_moments(np.array([2.0, 3.0, 8.0])).tolist(), moments_from_raw(np.array([2.0, 6.0, 26.0])).tolist()
+        ([2.0, 6.0, 26.0], [2.0, 3.0, 8.0])
+    """
+    count, mean, m2 = moments
+    return np.stack([count, count * mean, m2 + count * mean**2])
+
+
+def moments_from_raw(raw: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The way back."""
+    count, total, squares = raw
+    mean = total / np.maximum(count, 1.0)
+    m2 = squares - count * mean**2
+    return np.stack([count, mean, np.where(m2 < 0, 0.0, m2)])  # rounding; what is no number stays none

@@ -14,10 +14,22 @@ from torch import Tensor
 
 from thermo_monitor.physics.precision import accumulator, precise_matmul, working
 
+_SIDE = 1024  # of the blocks in which large Gram matrices are made
+
 
 def _small_gram(x: Tensor) -> Tensor:
     """``x^T x`` or ``x x^T``, whichever is smaller; both have the same eigenvalues apart from zeros."""
-    return precise_matmul(x, x.mT) if x.shape[-2] < x.shape[-1] else precise_matmul(x.mT, x)
+    columns = x.mT if x.shape[-2] < x.shape[-1] else x
+    m = columns.shape[-1]
+    if m < 2 * _SIDE:
+        return precise_matmul(columns.mT, columns)
+    # The lower half is the mirror image of the upper one, so it is not computed.
+    gram = columns.new_empty(*columns.shape[:-2], m, m)
+    for at in range(0, m, _SIDE):
+        here = slice(at, at + _SIDE)
+        gram[..., here, at:] = precise_matmul(columns[..., here].mT, columns[..., at:])
+        gram[..., at + _SIDE :, here] = gram[..., here, at + _SIDE :].mT
+    return gram
 
 
 def normalised_gram(z: Tensor, present: Tensor | None = None) -> Tensor:
@@ -101,9 +113,13 @@ def representation_entropy_from_gram(gram: Tensor, n: int | Tensor | None, d: in
     )
     usable = (rows > 0) & gram.isfinite().all(-1).all(-1)
     a = d / (torch.where(rows > 0, rows, 1.0) * eps * eps)
-    identity = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
-    safe = torch.where(usable[..., None, None], gram, 0.0)
-    volume = torch.linalg.slogdet(identity + a[..., None, None] * safe).logabsdet
+    matrix = torch.where(usable[..., None, None], gram, 0.0) * a[..., None, None]
+    matrix.diagonal(dim1=-2, dim2=-1).add_(1.0)
+    # Symmetric with no eigenvalue below 1, up to rounding: half of the work of a determinant of any matrix.
+    factor, failed = torch.linalg.cholesky_ex(matrix)
+    volume = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    if bool(failed.any()):  # rounding of a large Gram matrix was larger than that
+        volume = torch.linalg.slogdet(matrix).logabsdet
     return torch.where(usable, volume / (d * math.log1p(1 / eps**2)), math.nan)
 
 
@@ -223,3 +239,63 @@ def participation_ratio(lam: Tensor) -> Tensor:
     total: Tensor = lam.sum(-1)
     ratio: Tensor = total * total / (lam * lam).sum(-1)
     return ratio
+
+
+def head_tail_contrast(lam: Tensor, top: int = 5) -> Tensor:
+    """How far the largest eigenvalues stand out, ``m = ln(sum of the top ones / sum of the rest)``.
+
+    An order parameter of representations that condense into few directions (Bi et al. 2026, arXiv:2603.24746; known
+    second-hand). To be taken on held-out data.
+
+    Args:
+        lam: [..., m] eigenvalues, largest first, normalised or not.
+        top: how many count as the head.
+
+    Returns:
+        [...]; NaN with ``top`` directions or fewer, and where the rest is less than a millionth of the whole, which is
+        what rounding in single precision leaves of zero.
+
+    Example:
+        >>> round(head_tail_contrast(torch.full((10,), 0.1, dtype=torch.float64)).item(), 12)
+        0.0
+    """
+    head, rest = lam[..., :top].sum(-1), lam[..., top:].sum(-1)
+    usable = rest > 1e-6 * head
+    return torch.where(usable, (head / torch.where(usable, rest, 1.0)).log(), math.nan)
+
+
+def binder_cumulant(m: Tensor) -> Tensor:
+    """Shape of the distribution of an order parameter over runs, ``U4 = 1 - <m^4> / (3 <m^2>^2)``.
+
+    2/3: the same size of m in every run; 0: Gaussian around zero; below zero: runs of two kinds, as where two phases
+    coexist. Not invariant to a shift of m, so m has to have a natural zero (Binder 1981).
+
+    Args:
+        m: [..., R] one value for each of R runs, R >= 2.
+
+    Returns:
+        [...]; NaN with fewer than 2 runs and where all m are 0.
+
+    Example:
+        >>> round(binder_cumulant(torch.tensor([1.0, -1.0, 1.0, 1.0], dtype=torch.float64)).item(), 9)
+        0.666666667
+    """
+    if m.shape[-1] < 2:
+        return torch.full(m.shape[:-1], math.nan, dtype=m.dtype, device=m.device)
+    scale = m.abs().amax(-1)
+    usable = scale > 0
+    square = (m / torch.where(usable, scale, 1.0).unsqueeze(-1)).square()  # fourth powers of small numbers vanish
+    second = square.mean(-1)
+    ratio = square.square().mean(-1) / torch.where(usable, second.square(), 1.0)
+    return torch.where(usable, 1 - ratio / 3, math.nan)
+
+
+def representation_entropy_cap(n: int, d: int, eps: float = 0.1) -> float:
+    """Largest representation entropy that n rows of width d can have: that of min(n, d) equal directions.
+
+    Example:
+        >>> round(representation_entropy_cap(8, 64), 7), round(representation_entropy_cap(100, 64), 7)
+        (0.1810858, 1.0)
+    """
+    r = min(n, d)
+    return r / d * math.log1p(d / (r * eps**2)) / math.log1p(1 / eps**2) if r else math.nan

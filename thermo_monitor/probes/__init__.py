@@ -5,6 +5,7 @@ from thermo_monitor.probes.base import Probe as Probe
 from thermo_monitor.probes.example_gradients import ExampleGradientProbe as ExampleGradientProbe
 from thermo_monitor.probes.fisher import FisherProbe as FisherProbe
 from thermo_monitor.probes.fisher_proxy import FisherProxyProbe as FisherProxyProbe
+from thermo_monitor.probes.geometry import GeometryProbe as GeometryProbe
 from thermo_monitor.probes.loss import LossProbe as LossProbe
 from thermo_monitor.probes.loss_window import LossWindowProbe as LossWindowProbe
 from thermo_monitor.probes.noise import NoiseScaleProbe as NoiseScaleProbe

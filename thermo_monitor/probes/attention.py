@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from thermo_monitor.physics.attention import EvenRows, random_rows
 from thermo_monitor.physics.canonical import ROW_QUANTITIES
 from thermo_monitor.physics.heads import HeadSums, RowSums, pooled_moments, row_sums
-from thermo_monitor.physics.moments import Moments
+from thermo_monitor.physics.moments import Moments, moments_from_raw, raw_moments
 from thermo_monitor.probes.base import Array, Listener, Map, Measured, Surroundings, check_quantities, number
 from thermo_monitor.probes.calls import AttentionCall
+from thermo_monitor.probes.ways import FROM_LOG_PARTITION, NAMES, WAYS, Way, statistics
 from thermo_monitor.records import Reading
 
 _TEMPERATURE, _POOLED = "attn/reduced_temperature", "attn/specific_heat_pooled"
@@ -34,12 +36,19 @@ class AttentionProbe:
         sequences: sequences read of each micro-batch at most, evenly spaced.
         sampling: ``even``: fixed, evenly spaced rows, so that successive readings compare and nothing is drawn;
             ``random``: a new simple random sample at every measured step, unbiased, with a standard error.
+        on: ``training``: what the steps see; ``probe_batch``: the monitor's fixed batch, in evaluation mode.
+        way: ``exact``: from the exact logits of the rows; ``kernel``: by a
+            Triton kernel, in eight numbers a row; ``log_partition``: from three calls of the fused attention of the
+            device, which gives no spread and no largest logit; ``auto``: the kernel on a CUDA device, else exact. What
+            a way does not read (a bias, say) is read exactly; ``monitor.describe()`` tells.
         quantities: keys to measure.
     """
 
     rows: int = 64
     sequences: int = 128
     sampling: Literal["even", "random"] = "even"
+    on: Literal["training", "probe_batch"] = "training"
+    way: Way = "exact"
     quantities: tuple[str, ...] = (
         "attn/specific_heat",
         "attn/specific_heat_norm",
@@ -57,6 +66,13 @@ class AttentionProbe:
             raise ValueError(f"sequences={self.sequences}: read at least 1 sequence of each micro-batch")
         if self.sampling not in ("even", "random"):
             raise ValueError(f"sampling={self.sampling!r}: give 'even' or 'random'")
+        if self.on not in ("training", "probe_batch"):
+            raise ValueError(f"on={self.on!r}: give 'training' or 'probe_batch'")
+        if self.way not in WAYS:
+            raise ValueError(f"way={self.way!r}: give one of {', '.join(WAYS)}")
+        beyond = [key for key in self.quantities if key not in FROM_LOG_PARTITION]
+        if self.way == "log_partition" and beyond:
+            raise ValueError(f"way='log_partition' does not give {', '.join(beyond)}: leave them out of quantities")
 
     @property
     def fast(self) -> bool:
@@ -65,6 +81,8 @@ class AttentionProbe:
 
     def listen(self, run: Surroundings) -> Listener:
         """Attach to a run."""
+        if self.on == "probe_batch" and run.fixed is None:
+            raise ValueError("AttentionProbe(on='probe_batch') reads a fixed batch: give the monitor a probe_batch=")
         return _AttentionListener(self, run)
 
 
@@ -92,7 +110,7 @@ class _AttentionListener(Listener):
         self._options = options
         self._hub = run.hub
         self._order = {name: k for k, name in enumerate(run.hub.names.values())}
-        self._seed = run.seed
+        self._seed = run.seed + run.rank  # every rank draws rows of its own, so that errors add up
         self._generators: dict[torch.device, torch.Generator] = {}
         names = [key.removeprefix("attn/") for key in options.quantities if key not in (_TEMPERATURE, _POOLED)]
         if _TEMPERATURE in options.quantities and "logit_std" not in names:
@@ -101,8 +119,10 @@ class _AttentionListener(Listener):
         self._random = options.sampling == "random"
         self._pool = _POOLED in options.quantities
         self._sites: dict[str, _Site] = {}
+        self._ways: dict[str, str] = {}  # how each layer was read last, in words
         self._layers: list[str] = []  # row of each site in the maps; grows, never reordered
-        run.hub.on_attention.append(self._hear)
+        heard = run.fixed if options.on == "probe_batch" and run.fixed is not None else run.hub
+        heard.on_attention.append(self._hear)
 
     # ---------------------------------------------------------------------------------------------- on the device
     def _hear(self, call: AttentionCall) -> None:
@@ -139,7 +159,9 @@ class _AttentionListener(Listener):
 
     def _part(self, call: AttentionCall, rows: Tensor | EvenRows, part: slice) -> tuple[RowSums, Moments | None]:
         """Sums over some examples."""
-        stats, valid = call.statistics(rows, part)
+        stats, valid, way, why = statistics(call, rows, part, self._options.way)
+        told = f"{NAMES[way]}, {len(rows)} of {call.query.shape[2]}"
+        self._ways[call.name] = f"{told} ({why})" if why else told
         return row_sums(stats, valid, self._names), pooled_moments(stats, valid) if self._pool else None
 
     def collect(self) -> tuple[Any, list[Tensor]]:
@@ -156,11 +178,43 @@ class _AttentionListener(Listener):
                 tensors.append(torch.stack([site.pooled.count, site.pooled.mean, site.pooled.m2]))
         return list(sites), tensors
 
+    def describe(self) -> dict[str, str]:
+        """How each layer was read last."""
+        return self._ways
+
     def _position(self, name: str) -> tuple[int, str]:
         module, _, call = name.partition("#")
         return self._order.get(module, len(self._order)), f"{call:>6}"
 
     # ------------------------------------------------------------------------------------------------ on the host
+    def shares(self, label: Any, arrays: Sequence[Array]) -> Mapping[str, Array]:
+        """The sums of every site; of moments, those from which they can be made again."""
+        width = 1 + self._random + self._pool
+        found = {}
+        for k, site in enumerate(label):
+            parts = [np.array(array) for array in arrays[k * width : (k + 1) * width]]
+            if self._pool:
+                parts[-1] = raw_moments(parts[-1])
+            found[site] = np.concatenate([part.reshape(-1) for part in parts])
+        return found
+
+    def pooled(self, label: Any, sums: Mapping[str, Array], present: int) -> tuple[Any, Sequence[Array]] | None:
+        """Sites in the order of the model, those too that this rank has not heard."""
+        self._layers += sorted((site for site in sums if site not in self._layers), key=self._position)
+        sites, arrays = sorted(sums, key=self._layers.index), []
+        n, more = len(self._names), len(self._names) if self._random else 0
+        for site in sites:
+            flat = sums[site]
+            heads = (len(flat) - more) // (1 + n + more + 3 * self._pool)
+            cuts = [(1 + n, heads), *([(n, heads + 1)] if self._random else []), *([(3, heads)] if self._pool else [])]
+            at = 0
+            for rows, columns in cuts:
+                arrays.append(flat[at : at + rows * columns].reshape(rows, columns))
+                at += rows * columns
+            if self._pool:
+                arrays[-1] = moments_from_raw(arrays[-1])
+        return sites, arrays
+
     def read(self, step: int, label: Any, arrays: Sequence[Array]) -> Measured:
         """Means over rows for each head, then over heads, then over layers."""
         if not label:
@@ -173,6 +227,8 @@ class _AttentionListener(Listener):
         }
         layers = tuple(self._layers)
         heads = max(len(site.count) for site in sites.values())
+        rows = sum(float(site.count.sum()) for site in sites.values())
+        finite = np.logical_and.reduce([_finite(site) for site in sites.values()])
         out = Measured()
         with np.errstate(invalid="ignore", divide="ignore"):
             for key in self._options.quantities:
@@ -189,14 +245,17 @@ class _AttentionListener(Listener):
                     values[layers.index(layer), : len(mean)] = mean
                     errors.append(error)
                 out.maps.append(Map(key, values, layers))
-                at = self._names.index(name)
-                finite = all(
-                    bool(site.count.isfinite().all() & site.total[at].isfinite().all()) for site in sites.values()
-                )
-                rows = sum(float(site.count.sum()) for site in sites.values())
-                reason = "n_lt_2" if rows == 0 else "non_finite" if not finite else "degenerate"
-                out.readings.append(_whole(step, key, values, errors, finite, reason))
+                usable = bool(finite[self._names.index(name)])
+                reason = "n_lt_2" if rows == 0 else "non_finite" if not usable else "degenerate"
+                out.readings.append(_whole(step, key, values, errors, usable, reason))
         return out
+
+
+def _finite(sums: HeadSums) -> NDArray[np.bool_]:
+    """For each quantity, whether its sums are finite, and the count of rows with them."""
+    total, count = sums.total.numpy(), sums.count.numpy()
+    found: NDArray[np.bool_] = np.isfinite(total).all(1) & np.isfinite(count).all()
+    return found
 
 
 def _mean(key: str, name: str, sums: HeadSums) -> tuple[Array, float]:
@@ -221,9 +280,15 @@ def _pooled(arrays: Sequence[Array]) -> Moments:
 
 def _whole(step: int, key: str, values: Array, errors: Sequence[float], finite: bool, reason: str) -> Reading:
     """One number of the model: mean over heads, then over layers. Nothing that is not finite is averaged away."""
-    heard = [np.nanmean(row) for row in values if not np.isnan(row).all()]
-    if not heard or not finite:
+    if not finite:
+        return number(step, key, math.nan, reason=reason)
+    # np.nanmean takes as long as half of this function for each of a few rows of a few heads.
+    present = ~np.isnan(values)
+    counts = present.sum(1)
+    heard = np.where(present, values, 0.0).sum(1)[counts > 0] / counts[counts > 0]
+    if not heard.size:
         return number(step, key, math.nan, reason=reason)
     # Layers draw for themselves, so their errors are independent.
-    error = float(np.sqrt(np.nansum(np.square(errors)))) / len(heard) if np.isfinite(errors).any() else None
-    return number(step, key, float(np.mean(heard)), reason=reason, error=error)
+    known = [error for error in errors if math.isfinite(error)]
+    error = math.sqrt(sum(e * e for e in known)) / len(heard) if known else None
+    return number(step, key, float(heard.mean()), reason=reason, error=error)

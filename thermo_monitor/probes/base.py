@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,12 +39,27 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a listener may need to know of the run."""
+    """What a listener may need to know of the run.
+
+    Attributes:
+        model: what is trained.
+        optimizer: that steps, if it is known.
+        hub: where everything that is overheard arrives.
+        seed: of random numbers of its own.
+        rank: of this process.
+        ranks: processes that train this model together, each with a part of the batch.
+        sharded: whether parameters, gradients and optimizer state are spread over them, as DTensors.
+        fixed: where the passes of the fixed batch are heard, if the monitor was given one.
+    """
 
     model: nn.Module
     optimizer: Optimizer | None
     hub: Hub
     seed: int
+    rank: int = 0
+    ranks: int = 1
+    sharded: bool = False
+    fixed: Hub | None = None
 
 
 class Probe(Protocol):
@@ -63,7 +78,14 @@ class Probe(Protocol):
 
 
 class Listener(ABC):
-    """A probe attached to a run. On a measured step it is told what happens; ``collect`` ends the step."""
+    """A probe attached to a run. On a measured step it is told what happens; ``collect`` ends the step.
+
+    Attributes:
+        reads: what it reads of parameters and gradients: ``nothing``; ``shards`` where they may be spread over ranks as
+            DTensors; ``whole`` where every rank has to have all of them.
+    """
+
+    reads: Literal["nothing", "shards", "whole"] = "nothing"
 
     def on_loss(self, loss: Tensor) -> None:  # noqa: B027 - most listeners have no use for it
         """A micro-batch gave this loss."""
@@ -73,6 +95,10 @@ class Listener(ABC):
 
     def after_step(self) -> None:  # noqa: B027
         """The optimizer has stepped."""
+
+    def describe(self) -> dict[str, str]:
+        """How each layer was read last, in words; empty where there is nothing to say."""
+        return {}
 
     def close(self) -> None:  # noqa: B027
         """Remove what was installed; harmless when called twice."""
@@ -87,6 +113,54 @@ class Listener(ABC):
     @abstractmethod
     def read(self, step: int, label: Any, arrays: Sequence[Array]) -> Measured:
         """Readings from the arrays that ``collect`` gave, now on the host."""
+
+    # On several ranks a listener has these two as well: what has them not is refused there, since the numbers of one
+    # rank are not those of the run.
+    def shares(self, label: Any, arrays: Sequence[Array]) -> Mapping[str, Array]:
+        """This rank's part of sums over all ranks, by name and always of the same shape.
+
+        Only what adds up: numbers with their weights, sums and counts. A name that is left out counts as zeros.
+        """
+        raise NotImplementedError
+
+    def pooled(self, label: Any, sums: Mapping[str, Array], present: int) -> tuple[Any, Sequence[Array]] | None:
+        """What ``read`` takes, from the sums over all ranks; None where they cannot be read.
+
+        Args:
+            label: that of this rank.
+            sums: of the names that any rank has given in this step.
+            present: how many ranks took part in this step; the part of another one has failed there.
+        """
+        raise NotImplementedError
+
+
+class Absent(Listener):
+    """Stands where a probe cannot measure: its quantities are NaN, with the reason."""
+
+    def __init__(self, quantities: Sequence[str], reason: str) -> None:
+        self.quantities = tuple(quantities)
+        self.reason = reason
+
+    def collect(self) -> tuple[Any, list[Tensor]]:
+        """Nothing."""
+        return None, []
+
+    def read(self, step: int, label: Any, arrays: Sequence[Array]) -> Measured:
+        """The reason, for every quantity."""
+        return Measured([Reading(step, key, math.nan, reason=self.reason) for key in self.quantities])
+
+    def shares(self, label: Any, arrays: Sequence[Array]) -> Mapping[str, Array]:
+        """Nothing."""
+        return {}
+
+    def pooled(self, label: Any, sums: Mapping[str, Array], present: int) -> tuple[Any, Sequence[Array]] | None:
+        """Nothing."""
+        return None, ()
+
+
+def adds_up(listener: Listener) -> bool:
+    """Whether what a listener measures on several ranks can be put together."""
+    return type(listener).shares is not Listener.shares and type(listener).pooled is not Listener.pooled
 
 
 def check_quantities(given: Sequence[str], possible: Sequence[str], probe: str) -> None:

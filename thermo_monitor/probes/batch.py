@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -19,12 +22,14 @@ class Batch:
     """The examples of one step.
 
     Attributes:
-        examples: how many, on all ranks; 0 if not known.
-        labels: some labels of each micro-batch, evenly spaced.
+        examples: how many; 0 if not known.
+        labels: some labels of each micro-batch, evenly spaced; or a number made of them.
+        telling: whether labels can tell batches apart, where they are not there any more to be asked.
     """
 
     examples: int
     labels: tuple[Array, ...]
+    telling: bool | None = None
 
     def same_as(self, other: Batch | None) -> bool:
         """Whether both steps saw the same examples in the same order, as full-batch training does.
@@ -34,7 +39,21 @@ class Batch:
         if other is None or self.examples != other.examples or len(self.labels) != len(other.labels):
             return False
         alike = all(one.tobytes() == two.tobytes() for one, two in zip(self.labels, other.labels, strict=True))
-        return alike and any(map(_telling, self.labels))
+        return alike and (any(map(_telling, self.labels)) if self.telling is None else self.telling)
+
+
+def digest(labels: Sequence[Array], rank: int) -> Array:
+    """Two numbers that add up over ranks and tell whether all of them see the same labels again: [2].
+
+    The first is a checksum of the labels, of the micro-batch and of the rank; a sum of those of 2^21 ranks is exact.
+    """
+    sums = [zlib.crc32(np.ascontiguousarray(x).tobytes(), rank * 1009 + k) for k, x in enumerate(labels)]
+    return np.array([float(sum(sums)), float(any(map(_telling, labels)))])
+
+
+def of_digest(examples: int, total: Array) -> Batch:
+    """The batch of all ranks, from the sum of their digests."""
+    return Batch(examples, (total[:1].copy(),), bool(total[1] > 0))
 
 
 def _telling(labels: Array) -> bool:
@@ -75,8 +94,8 @@ class BatchSize:
         self._hub.end_of_micro_batch()
 
     def collect(self) -> tuple[int, list[Tensor]]:
-        """Number of examples, and the labels; then forget."""
-        examples = self._given if self._given is not None else self._examples * ranks()
+        """Number of examples on this rank, or as given, and the labels; then forget."""
+        examples = self._given if self._given is not None else self._examples
         labels, self._labels = self._labels, []
         self._examples, self._rows, self._pass = 0, 0, -1
         return examples, labels

@@ -29,6 +29,7 @@ class AttentionCall:
         score: function of the scaled products [b, H, R, K], examples [b] and rows [R] that gives what the model makes
             of them, or None.
         sinks: [H] logits of one more state, or None.
+        route: how the call was heard, in words.
     """
 
     name: str
@@ -40,6 +41,7 @@ class AttentionCall:
     causal: bool = False
     score: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
     sinks: Tensor | None = None
+    route: str = ""
 
     def logits(self, rows: Tensor | None = None, part: slice = slice(None)) -> tuple[Tensor, Tensor | None]:
         """The argument of the softmax for some queries of some examples, and which keys are states.
@@ -51,17 +53,24 @@ class AttentionCall:
         Returns:
             logits [b, H, R, K] and bool, broadcastable to it, True where the key is a state, or None if all are.
         """
-        return attention_logits(**self._arguments(part), rows=rows)
+        return attention_logits(**self.arguments(part), rows=rows)
 
     def statistics(self, rows: Rows = None, part: slice = slice(None)) -> tuple[RowStatistics, Tensor | None]:
         """Statistics [b, H, R] of some queries of some examples, and which of them are no padding (None: all)."""
-        arguments = self._arguments(part)
-        queries, keys = self.query.shape[2], self.key.shape[2]
-        index = rows if rows is None or isinstance(rows, Tensor) else rows.index(self.query.device)
-        valid = valid_rows(index, queries, keys, mask=arguments["mask"], bias=arguments["bias"])
-        return attention_rows(**arguments, rows=rows), valid
+        arguments = self.arguments(part)
+        return attention_rows(**arguments, rows=rows), self._valid(arguments, rows)
 
-    def _arguments(self, part: slice) -> dict[str, Any]:
+    def valid(self, rows: Rows = None, part: slice = slice(None)) -> Tensor | None:
+        """Which queries of some examples are no padding, broadcastable to [b, H, R]; None: all."""
+        return self._valid(self.arguments(part), rows)
+
+    def _valid(self, arguments: dict[str, Any], rows: Rows) -> Tensor | None:
+        index = rows if rows is None or isinstance(rows, Tensor) else rows.index(self.query.device)
+        queries, keys = self.query.shape[2], self.key.shape[2]
+        return valid_rows(index, queries, keys, mask=arguments["mask"], bias=arguments["bias"])
+
+    def arguments(self, part: slice) -> dict[str, Any]:
+        """What ``attention_rows`` takes, for some examples."""
         query, key = self.query.detach(), self.key.detach()
         batch = max(query.shape[0], key.shape[0])  # learned queries may be the same for all examples
         query, key = (x.expand(batch, -1, -1, -1)[part] for x in (query, key))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
@@ -26,6 +27,7 @@ class Ear:
 
     def __init__(self, model: nn.Module, guard: Guard) -> None:
         self._model = model
+        self._guard = guard
         self._refusals = _Refusals()
         self.hub = Hub(module_names(model), guard.failed, self._refusals.note)
         self._mode = ListeningMode(self.hub)
@@ -36,6 +38,10 @@ class Ear:
     def refused(self) -> dict[str, str]:
         """What is absent, and why."""
         return self._refusals.why
+
+    def second_hub(self) -> Hub:
+        """A hub for passes beside the training, which the probes of the training do not hear."""
+        return Hub(self.hub.names, self._guard.failed, self._refusals.note)
 
     def install(self) -> None:
         """Once, before the first step."""
@@ -87,16 +93,26 @@ class Ear:
             reasons.append("the model was not seen to be called; if it is compiled: blocks inside are not heard")
         return f"({'; '.join(reasons)})" if reasons else ""
 
-    def describe(self) -> list[str]:
-        """How the model is heard."""
+    def describe(self, ways: Mapping[str, Mapping[str, str]] | None = None) -> list[str]:
+        """How the model is heard.
+
+        Args:
+            ways: how each probe read each layer last.
+        """
         routes = [f"transformers attention under its own key {key!r}" for key in self._keys]
         routes += ["scaled_dot_product_attention, nn.MultiheadAttention and cross_entropy, on measured steps"]
         routes += ["record_attention, record_output, record_representation"]
         if _compiled(self._model):
             routes += ["an operator in a second compiled graph, for scaled_dot_product_attention and the above"]
-        return [f"heard through: {route}" for route in routes] + [
-            f"absent: {what}: {why}" for what, why in self.refused.items()
-        ]
+        lines = [f"heard through: {route}" for route in routes]
+        lines += [] if self.hub.heard else ["no attention was heard yet"]
+        for name, route in self.hub.heard.items():
+            read = [f"{probe}: {way[name]}" for probe, way in (ways or {}).items() if name in way]
+            lines.append(f"  attention of {name or 'the model'}: {'; '.join([route, *read])}")
+        for probe, way in (ways or {}).items():
+            lines += [f"  {probe} of {name}: {how}" for name, how in way.items() if name not in self.hub.heard]
+        lines += [f"absent: {what}: {why}" for what, why in self.refused.items()]
+        return lines + [f"absent: attention under transformers {key!r}" for key in transformers.unread(self._model)]
 
 
 class _Refusals:

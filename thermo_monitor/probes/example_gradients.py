@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from thermo_monitor.physics.precision import squared_norms
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities, number
-from thermo_monitor.probes.batch import BatchSize, ranks
+from thermo_monitor.probes.batch import BatchSize
 from thermo_monitor.probes.descent import descent_of
 from thermo_monitor.probes.example_readings import (
     POSSIBLE,
@@ -22,6 +22,7 @@ from thermo_monitor.probes.example_readings import (
     Gradient,
     Heard,
     HeardStep,
+    StepSums,
 )
 from thermo_monitor.probes.fisher_proxy import FisherProxyProbe
 from thermo_monitor.probes.layers import layer_of
@@ -80,6 +81,8 @@ class ExampleGradientProbe:
 
 
 class _ExampleGradientListener(Listener):
+    reads = "whole"
+
     def __init__(self, options: ExampleGradientProbe, run: Surroundings) -> None:
         self._options = options
         self._run = run
@@ -115,11 +118,16 @@ class _ExampleGradientListener(Listener):
             if values:
                 squares = squared_norms(list(values.values()))
                 self._squares = tuple(values), torch.stack([s.to(squares[0].device) for s in squares])
-            factor, full = self._passes.whole.compare()
-            if factor is not None:
+            whole = self._passes.whole
+            factor, full = whole.compare()
+            if (
+                self._run.ranks > 1
+            ):  # gradients are averaged over ranks, and what is heard is not: sums say how they stand
+                self._unscaled = whole.products
+            else:
                 self._unscaled = factor
-            if self._passes.checking and ranks() == 1:  # between processes gradients are averaged, what is heard is not
-                self._full.update(full)
+                if self._passes.checking:
+                    self._full.update(full)
 
     def after_step(self) -> None:
         """The moments of the optimizer have taken this step in."""
@@ -160,7 +168,7 @@ class _ExampleGradientListener(Listener):
         stepped = tuple(dict.fromkeys(descent[key] for key in covered if key in descent))
         _, labels = self._batch.collect()
         label = HeardStep(
-            tuple(heard), gradients, self._unscaled is not None, self._losses, why, ranks(), stepped, len(labels),
+            tuple(heard), gradients, self._unscaled is not None, self._losses, why, stepped, len(labels),
             self._run.optimizer is not None,
         )  # fmt: skip
         self._squares, self._unscaled, self._losses = None, None, 0
@@ -173,15 +181,48 @@ class _ExampleGradientListener(Listener):
         """Readings, in units of the loss of one example."""
         heard, count, proxy = label
         cut = len(arrays) - count
-        measured = self._readings.read(step, heard, arrays[:cut])
+        if isinstance(heard, _Together):
+            measured = self._readings.from_sums(step, heard.label, heard.sums)
+        else:
+            measured = self._readings.read(step, heard, arrays[:cut])
         if self._proxy is not None:
             (said,) = self._proxy.read(step, proxy, arrays[cut:]).readings
             measured.readings = [_compared(r, said, measured.readings) for r in measured.readings]
         return measured
 
+    def shares(self, label: Any, arrays: Sequence[Array]) -> Mapping[str, Array]:
+        """Sums over the examples of this rank."""
+        heard, count, proxy = label
+        cut = len(arrays) - count
+        found: dict[str, Array] = self._readings.shares(heard, arrays[:cut], self._run.rank)
+        if self._proxy is not None:
+            found |= {f"proxy {k}": v for k, v in self._proxy.shares(proxy, arrays[cut:]).items()}
+        return found
+
+    def pooled(self, label: Any, sums: Mapping[str, Array], present: int) -> tuple[Any, Sequence[Array]] | None:
+        """As if all examples had been on one rank, if no rank's part is missing."""
+        if present < self._run.ranks:
+            return None
+        heard, _, proxy = label
+        arrays: Sequence[Array] = ()
+        if self._proxy is not None:
+            parts = {k.removeprefix("proxy "): v for k, v in sums.items() if k.startswith("proxy ")}
+            together = self._proxy.pooled(proxy, parts, present)
+            if together is None:
+                return None
+            proxy, arrays = together
+        return (_Together(heard, self._readings.together(heard, sums, present)), len(arrays), proxy), arrays
+
     def close(self) -> None:
         """Take the hooks off."""
         self._passes.close()
+
+
+class _Together(NamedTuple):
+    """What the ranks have summed, and what each of them knows."""
+
+    label: HeardStep
+    sums: StepSums
 
 
 def _compared(reading: Reading, proxy: Reading, readings: Sequence[Reading]) -> Reading:

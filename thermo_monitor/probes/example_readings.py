@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 
-from thermo_monitor.physics.noise_scale import NoiseParts, SmoothedNoise, noise_parts
+from thermo_monitor.physics.noise_scale import SmoothedNoise, noise_parts
 from thermo_monitor.physics.temperature import sgd_noise_scale, sgd_temperature
 from thermo_monitor.probes.base import Array, Map, Measured, number
-from thermo_monitor.probes.batch import Batch
+from thermo_monitor.probes.batch import Batch, digest, of_digest
 from thermo_monitor.probes.descent import Descent
 
 TRACE, SHARE = "fisher/trace_empirical", "fisher/share_empirical"
@@ -57,7 +57,6 @@ class HeardStep(NamedTuple):
         unscaled: whether the factor that loss scaling left was measured.
         losses: micro-batches that were told.
         why: reason code of what makes the step unusable; empty if nothing does.
-        ranks: number of data-parallel processes.
         descent: settings of the optimizer, one for each way in which parameters are stepped.
         labels: how many tensors of labels come last.
         optimizer: whether there is one.
@@ -68,10 +67,38 @@ class HeardStep(NamedTuple):
     unscaled: bool
     losses: int
     why: str
-    ranks: int
     descent: tuple[Descent, ...]
     labels: int
     optimizer: bool
+
+
+@dataclass(slots=True)
+class StepSums:
+    """What one step comes to, in numbers that add up over ranks.
+
+    Attributes:
+        why: reason code of what makes it unusable; empty if nothing does.
+        batch: the examples, of which the sums hold ``count``.
+        count: examples of the passes whose norms are there.
+        traces: squared norms by layer, summed over these examples.
+        spreads: of each micro-batch: how many norms were read, their sum and that of their squares, and its size.
+        error: squared standard error of the sum over layers; NaN where it is not known.
+        covered: squared norm of the whole gradient of covered parameters.
+        whole: the same of all parameters.
+        weight: of the mean gradient of the examples in that of the step.
+        size: number of covered parameters.
+    """
+
+    why: str
+    batch: Batch
+    count: float = 0.0
+    traces: dict[str, float] = field(default_factory=dict)
+    spreads: list[Array] = field(default_factory=list)
+    error: float = math.nan
+    covered: float = math.nan
+    whole: float = math.nan
+    weight: float = math.nan
+    size: int = 0
 
 
 @dataclass(slots=True)
@@ -105,29 +132,82 @@ class ExampleReadings:
         self._before: Batch | None = None
 
     def read(self, step: int, label: HeardStep, arrays: Sequence[Array]) -> Measured:
-        """Readings of one step."""
-        batch = label.ranks * sum(heard.batch for heard in label.passes)
-        seen = Batch(batch, tuple(arrays[len(arrays) - label.labels :]))
-        repeated, self._before = seen.same_as(self._before), seen
-        why = _unusable(label)
-        if why:
-            return Measured([number(step, key, math.nan, reason=why) for key in self._quantities])
-        parts, squares, full = self._parts(label, iter(arrays))
+        """Readings of one step, on one rank."""
+        return self.from_sums(step, label, self._sums(label, arrays))
+
+    def _sums(self, label: HeardStep, arrays: Sequence[Array], unscale: float | None = None) -> StepSums:
+        examples = sum(heard.batch for heard in label.passes)
+        sums = StepSums(_unusable(label), Batch(examples, tuple(arrays[len(arrays) - label.labels :])))
+        if sums.why:
+            return sums
+        parts, squares, full = self._parts(label, iter(arrays), unscale)
         there = [g for g, whole in zip(label.gradients, full, strict=True) if g.there and whole]
         if not there:  # each is used where it is not heard
-            return Measured([number(step, key, math.nan, reason="incomplete_gradient") for key in self._quantities])
-        covered_layers = {g.layer for g in there}
-        traces = {layer: trace for layer, trace in _traces(parts).items() if layer in covered_layers}
+            sums.why = "incomplete_gradient"
+            return sums
+        layers = {g.layer for g in there}
+        sums.size = sum(g.size for g in there)
+        sums.count = sum(part.batch for part in parts)
+        sums.traces = {layer: trace for layer, trace in _traces(parts).items() if layer in layers}
+        sums.spreads = [_spread(part) for part in parts]
+        sums.error = _squared_error(sums.spreads)
+        sums.whole = sum(squares)
+        sums.covered = sum(s for s, g, ok in zip(squares, label.gradients, full, strict=True) if g.there and ok)
+        sums.weight = sum(part.weight for part in parts)
+        return sums
+
+    def shares(self, label: HeardStep, arrays: Sequence[Array], rank: int) -> dict[str, Array]:
+        """What one of several ranks adds to the sums of all."""
+        sums = self._sums(label, arrays, 1.0)
+        found = {
+            "examples": np.asarray(float(sums.batch.examples)),
+            "labels": digest(sums.batch.labels, rank),
+        }
+        if sums.why:
+            return found | {"unusable": np.asarray(1.0)}
+        if label.unscaled:
+            found["unscale"] = np.array(_products(label, arrays))
+        if not all(heard.scaled for heard in label.passes):
+            found["unheard"] = np.asarray(1.0)
+        # The same micro-batch of all ranks is one: its examples have one mean.
+        found |= {f"pass {k}": spread for k, spread in enumerate(sums.spreads)}
+        whole = [sums.count, sums.covered, sums.whole, sums.weight]
+        return found | {"sums": np.array(whole)} | {f"layer {k}": np.asarray(v) for k, v in sums.traces.items()}
+
+    def together(self, label: HeardStep, sums: Mapping[str, Array], ranks: int) -> StepSums:
+        """The sums of all ranks. The gradient of the step is the mean of theirs."""
+        batch = of_digest(int(sums["examples"]), sums["labels"])
+        if "unusable" in sums or "sums" not in sums:
+            return StepSums(_unusable(label) or "ambiguous_batch", batch)
+        squared, product = sums.get("unscale", (1.0, 1.0))
+        unscale = _positive(squared / product if product else 1.0)
+        # A loss that was not heard is known from the gradient of the step only: its norms still carry the factor.
+        heard, more = (1.0, unscale**2) if "unheard" in sums else (unscale, 1.0)
+        count, covered, whole, weight = sums["sums"]
+        error = _squared_error([v for k, v in sums.items() if k.startswith("pass ")])
+        traces = {k.removeprefix("layer "): more * float(v) for k, v in sums.items() if k.startswith("layer ")}
+        return StepSums(
+            "", batch, count, traces, [], more**2 * error, covered / ranks, whole / ranks, heard * weight / ranks,
+            sum(g.size for g in label.gradients if g.there),
+        )  # fmt: skip
+
+    def from_sums(self, step: int, label: HeardStep, sums: StepSums) -> Measured:
+        """Readings of one step."""
+        seen, batch = sums.batch, sums.batch.examples
+        repeated, self._before = seen.same_as(self._before), seen
+        if sums.why:
+            return Measured([number(step, key, math.nan, reason=sums.why) for key in self._quantities])
+        traces = {layer: value / sums.count for layer, value in sums.traces.items()}
         total = sum(traces.values())
-        error = _error(parts)
-        whole = sum(squares)
-        covered = sum(s for s, g, ok in zip(squares, label.gradients, full, strict=True) if g.there and ok)
-        noise = _noise(parts, covered, total, batch)
+        error = math.sqrt(sums.error) / sums.count if math.isfinite(sums.error) else None
+        whole, covered = sums.whole, sums.covered
+        gradient = covered / sums.weight**2 if sums.weight else math.nan
+        noise = noise_parts(total, gradient, small_batch=1, big_batch=batch)
         finite = math.isfinite(total)
         if finite:
             self._smoothed.add(noise)
         smoothed = self._smoothed.parts
-        heat, heat_scale, cold = self._heat(label, sum(g.size for g in there), batch, repeated)
+        heat, heat_scale, cold = self._heat(label, sums.size, batch, repeated)
         reasons = {
             HEAT: cold or noise.reason,
             HEAT_SCALE: cold or "unknown_dataset",
@@ -158,7 +238,9 @@ class ExampleReadings:
             measured.maps += [Map(TRACE, column, self._layers), Map(SHARE, column / total, self._layers)]
         return measured
 
-    def _parts(self, label: HeardStep, arrays: Iterator[Array]) -> tuple[list[_Examples], list[float], list[bool]]:
+    def _parts(
+        self, label: HeardStep, arrays: Iterator[Array], known: float | None
+    ) -> tuple[list[_Examples], list[float], list[bool]]:
         raw = []
         for heard in label.passes:
             norms = next(arrays)
@@ -167,9 +249,9 @@ class ExampleReadings:
             raw.append((heard, norms, scale, rows))
         squares = [float(s) for s in next(arrays)] if label.gradients else []
         full = [bool(f) for f in next(arrays)] if label.gradients else []
-        unscale = float(next(arrays)) if label.unscaled else 1.0  # 1 / factor of loss scaling
-        if not (math.isfinite(unscale) and unscale > 0):
-            unscale = 1.0
+        unscale = 1.0 if known is None else known  # 1 / factor of loss scaling
+        if label.unscaled and known is None:
+            unscale = _positive(float(next(arrays)))
         parts = []
         for heard, norms, scale, rows in raw:
             if not heard.scaled:  # a loss that was not heard is taken for the mean over the step
@@ -203,9 +285,14 @@ class ExampleReadings:
         return heat, scale if self._dataset is not None else math.nan, "" if math.isfinite(heat) else "too_early"
 
 
-def _noise(parts: Sequence[_Examples], covered: float, total: float, batch: int) -> NoiseParts:
-    weight = sum(part.weight for part in parts)
-    return noise_parts(total, covered / weight**2 if weight else math.nan, small_batch=1, big_batch=batch)
+def _positive(factor: float) -> float:
+    return float(factor) if math.isfinite(factor) and factor > 0 else 1.0
+
+
+def _products(label: HeardStep, arrays: Sequence[Array]) -> tuple[float, float]:
+    """Where the two products lie whose ratio is the factor that loss scaling took out: last, before the labels."""
+    squared, product = arrays[len(arrays) - label.labels - 1]
+    return float(squared), float(product)
 
 
 def _unusable(label: HeardStep) -> str:
@@ -220,22 +307,24 @@ def _unusable(label: HeardStep) -> str:
 
 
 def _traces(parts: Sequence[_Examples]) -> dict[str, float]:
-    """Mean squared norm by layer, each micro-batch by its size."""
-    batch = sum(part.batch for part in parts)
+    """Squared norms by layer, summed over the examples: those that were read stand for their micro-batch."""
     traces: dict[str, float] = {}
     for part in parts:
         for layer, row in zip(part.layers, part.norms.mean(1), strict=True):
-            traces[layer] = traces.get(layer, 0.0) + float(row) * part.batch / batch
+            traces[layer] = traces.get(layer, 0.0) + float(row) * part.batch
     return traces
 
 
-def _error(parts: Sequence[_Examples]) -> float | None:
-    """Standard error of the mean squared norm, from the spread between examples."""
-    batch = sum(part.batch for part in parts)
+def _spread(part: _Examples) -> Array:
+    whole = part.norms.sum(0)
+    return np.array([len(whole), whole.sum(), np.square(whole).sum(), part.batch])
+
+
+def _squared_error(spreads: Sequence[Array]) -> float:
+    """Squared standard error of the sum of the norms, from the spread between examples; NaN with fewer than two."""
     variance = 0.0
-    for part in parts:
-        whole = part.norms.sum(0)
-        if len(whole) < 2:
-            return None
-        variance += (part.batch / batch) ** 2 * float(whole.var(ddof=1)) / len(whole)
-    return math.sqrt(variance) if math.isfinite(variance) else None
+    for count, total, squares, batch in spreads:
+        if count < 2:
+            return math.nan
+        variance += batch**2 * max(squares - total**2 / count, 0.0) / (count - 1) / count
+    return float(variance)

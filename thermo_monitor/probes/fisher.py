@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -95,12 +95,14 @@ class _Lengths:
 
 
 class _FisherListener(Listener):
+    reads = "whole"
+
     def __init__(self, options: FisherProbe, run: Surroundings) -> None:
         self._options = options
         self._model = run.model
         module = run.model.module if isinstance(run.model, nn.parallel.DistributedDataParallel) else run.model
         self._called: nn.Module = module
-        self._seed = run.seed
+        self._seed, self._rank = run.seed, run.rank
         self._generator: torch.Generator | None = None
         self._inputs = options.inputs
         self._sent: dict[str, Tensor] = {}
@@ -116,8 +118,8 @@ class _FisherListener(Listener):
     # ---------------------------------------------------------------------------------------------- on the device
     def before_step(self) -> None:
         """Outputs of the fixed batch, and gradients for labels drawn from them, at the weights that the step saw."""
-        if self._outputs is not None:
-            return  # a second optimizer of the same step
+        if self._outputs is not None or self._rank:
+            return  # a second optimizer of the same step; another rank, which would only find the same
         trained = [(name, p) for name, p in self._called.named_parameters() if p.requires_grad]
         if not trained:
             return
@@ -186,6 +188,16 @@ class _FisherListener(Listener):
         sent, self._sent = self._sent, {}
         self._outputs, self._diagonal, self._before = None, [], []
         return _Facts(tuple(sent), self._layers), list(sent.values())
+
+    def shares(self, label: Any, arrays: Sequence[Array]) -> Mapping[str, Array]:
+        """Model and batch are the same on every rank, so that rank zero measures alone."""
+        found: dict[str, Array] = dict(zip(label.sent, arrays, strict=True))
+        return found
+
+    def pooled(self, label: Any, sums: Mapping[str, Array], present: int) -> tuple[Any, Sequence[Array]] | None:
+        """What rank zero has sent."""
+        layers = tuple(dict.fromkeys(layer_of(n) for n, p in self._called.named_parameters() if p.requires_grad))
+        return _Facts(tuple(sums), layers), list(sums.values())
 
     # ------------------------------------------------------------------------------------------------ on the host
     def read(self, step: int, label: Any, arrays: Sequence[Array]) -> Measured:

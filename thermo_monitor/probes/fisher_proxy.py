@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -16,8 +16,9 @@ from torch.optim import Optimizer
 from thermo_monitor.physics.adam import adam_fisher
 from thermo_monitor.physics.precision import squared_norms, working
 from thermo_monitor.probes.base import Array, Listener, Map, Measured, Surroundings, check_quantities, number
-from thermo_monitor.probes.batch import Batch, BatchSize
+from thermo_monitor.probes.batch import Batch, BatchSize, digest, of_digest
 from thermo_monitor.probes.layers import layer_of
+from thermo_monitor.probes.shards import local, placements, share
 
 _TRACE, _SHARE = "fisher/trace_adam_proxy", "fisher/share_adam_proxy"
 _POSSIBLE = (_TRACE, _SHARE)
@@ -67,9 +68,12 @@ class _Group(NamedTuple):
     step: Any  # as the optimizer counts it
     first: list[Tensor]
     second: list[Tensor]
+    share: float = 1.0  # what their sums count in those over all ranks
 
 
 class _FisherProxyListener(Listener):
+    reads = "shards"
+
     def __init__(self, options: FisherProxyProbe, run: Surroundings) -> None:
         self._options = options
         self._optimizer = run.optimizer
@@ -84,6 +88,7 @@ class _FisherProxyListener(Listener):
         self._label: list[tuple[str, tuple[float, float], float | None]] = []
         self._sums: list[Tensor] = []
         self._before: Batch | None = None
+        self._rank, self._ranks = run.rank, run.ranks
 
     def on_loss(self, loss: Tensor) -> None:
         """A micro-batch ends."""
@@ -98,7 +103,8 @@ class _FisherProxyListener(Listener):
         for group in self._groups:
             step = _known_on_host(group.step)
             self._label.append((group.layer, group.betas, step))
-            self._sums += [_sum(group.second), _sum_of_squares(group.first)]
+            sums = [_sum(group.second), _sum_of_squares(group.first)]
+            self._sums += sums if group.share == 1 else [group.share * x for x in sums]
             if step is None:
                 self._sums.append(group.step.detach().clone())
 
@@ -118,10 +124,10 @@ class _FisherProxyListener(Listener):
                 if not state:
                     continue  # frozen, or without a gradient so far
                 first = state["exp_avg"]
-                layer = self._layers.get(id(parameter), "")
+                layer, counts = self._layers.get(id(parameter), ""), share(first, self._ranks)
                 # The steps of a group are counted once. One that misses single steps later is not told apart.
-                key = layer, betas, _known_on_host(state["step"]), first.device, first.dtype
-                group = found.setdefault(key, _Group(layer, betas, state["step"], [], []))
+                key = layer, betas, _known_on_host(state["step"]), first.device, first.dtype, counts
+                group = found.setdefault(key, _Group(layer, betas, state["step"], [], [], counts))
                 group.first.append(_flat(first))
                 group.second.append(_flat(state["exp_avg_sq"]))
         return found.values()
@@ -135,7 +141,8 @@ class _FisherProxyListener(Listener):
     def read(self, step: int, label: Any, arrays: Sequence[Array]) -> Measured:
         """Bias-corrected on the host, in double precision."""
         why, groups, examples, count = label
-        batch = Batch(examples, tuple(arrays[count:]))
+        batch = examples if isinstance(examples, Batch) else Batch(examples, tuple(arrays[count:]))
+        examples = batch.examples
         before, self._before = self._before, batch
         if not why and not groups:
             why = "no_gradient"
@@ -166,6 +173,31 @@ class _FisherProxyListener(Listener):
             measured.maps += [maps[key] for key in self._options.quantities]
         return measured
 
+    def shares(self, label: Any, arrays: Sequence[Array]) -> Mapping[str, Array]:
+        """The sums of every group, the size of the batch and a number for what it holds."""
+        _, groups, examples, count = label
+        numbers = iter(arrays)
+        found = {"examples": np.asarray(float(examples)), "labels": digest(arrays[count:], self._rank)}
+        for k, (_, _, known) in enumerate(groups):
+            found[f"group {k}"] = np.array([float(next(numbers)), float(next(numbers))])
+            if known is None:  # the same on all ranks
+                found[f"step {k}"] = np.array([float(next(numbers)), 1.0])
+        return found
+
+    def pooled(self, label: Any, sums: Mapping[str, Array], present: int) -> tuple[Any, Sequence[Array]] | None:
+        """The same sums, if no rank's part is missing."""
+        why, groups, _, _ = label
+        if present < self._ranks:
+            return None
+        examples = self._options.examples or int(sums["examples"])
+        arrays: list[Array] = []
+        for k, (_, _, known) in enumerate(groups):
+            arrays += list(sums[f"group {k}"])
+            if known is None:
+                total, ranks = sums[f"step {k}"]
+                arrays.append(total / ranks)
+        return (why, groups, of_digest(examples, sums["labels"]), len(arrays)), arrays
+
 
 def unsupported(optimizer: Optimizer | None) -> str:
     """Why the state of an optimizer holds no moments of the gradient of the loss; the empty string if it does."""
@@ -183,7 +215,7 @@ def unsupported(optimizer: Optimizer | None) -> str:
         return "no_gradient"
     for state in states:
         moments = state.get("exp_avg"), state.get("exp_avg_sq")
-        if "step" not in state or any(type(moment) is not Tensor for moment in moments):  # sharded, quantised
+        if "step" not in state or any(type(m) is not Tensor and not placements(m) for m in moments):  # quantised, say
             return "unsupported_optimizer"
     return ""
 
@@ -196,7 +228,8 @@ def _known_on_host(step: Any) -> float | None:
 
 def _flat(x: Tensor) -> Tensor:
     """A view as a vector, or the tensor itself where only a copy could be one, which would not follow the optimizer."""
-    return x.detach().view(-1) if x.is_contiguous() else x.detach()
+    x = local(x)
+    return x.view(-1) if x.is_contiguous() else x
 
 
 def _pieces(vectors: Sequence[Tensor]) -> list[Tensor]:

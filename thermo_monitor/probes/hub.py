@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -43,6 +44,7 @@ class Hub:
         self.inside: int | None = None  # module of a compiled attention whose function is still to come
         self._failed = failed
         self._refused = refused
+        self.heard: dict[str, str] = {}  # route of each attention that was heard
         self._calls: dict[str, int] = {}
         self._deaf = False
         self._off: set[str] = set()  # parts that failed
@@ -68,6 +70,19 @@ class Hub:
         if self in ACTIVE:
             ACTIVE = tuple(hub for hub in ACTIVE if hub is not self)
         LISTENING = ACTIVE != ()
+
+    @property
+    def _subscriptions(self) -> tuple[list[Any], ...]:
+        return self.on_attention, self.on_output, self.on_representation, self.on_loss_value
+
+    def subscribed(self) -> tuple[int, ...]:
+        """How many have subscribed so far, for :meth:`unsubscribe`."""
+        return tuple(map(len, self._subscriptions))
+
+    def unsubscribe(self, before: tuple[int, ...]) -> None:
+        """Forget who has subscribed since."""
+        for subscribers, count in zip(self._subscriptions, before, strict=True):
+            del subscribers[count:]
 
     def new_pass(self) -> None:
         """A forward pass begins: a module that is heard again from here on is not a second call of the same pass."""
@@ -124,6 +139,7 @@ class Hub:
         if why:
             return self.refuse(call.name, why)
         call.name = self._numbered(call.name)
+        self.heard[call.name] = call.route
         self.examples = call.query.shape[0]
         for listener in self.on_attention:
             listener(call)

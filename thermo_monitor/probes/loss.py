@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, number
@@ -49,3 +50,14 @@ class _LossListener(Listener):
         if not arrays:
             return Measured()
         return Measured([number(step, "loss/train", sum(float(a) for a in arrays) / len(arrays), reason="non_finite")])
+
+    def shares(self, label: Any, arrays: Sequence[Array]) -> Mapping[str, Array]:
+        """Each rank counts equally, as its gradient does."""
+        if not arrays:
+            return {}
+        return {"loss": np.array([sum(float(a) for a in arrays) / len(arrays), 1.0])}
+
+    def pooled(self, label: Any, sums: Mapping[str, Array], present: int) -> tuple[Any, Sequence[Array]] | None:
+        """The mean over ranks."""
+        total, ranks = sums.get("loss", (0.0, 0.0))
+        return None, [np.asarray(total / ranks)] if ranks else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +78,8 @@ class LossWindowProbe:
 
 
 class _LossWindowListener(Listener):
+    reads = "whole"
+
     def __init__(self, options: LossWindowProbe, run: Surroundings) -> None:
         self._options = options
         self._model = run.model
@@ -87,6 +89,7 @@ class _LossWindowListener(Listener):
         self._rows: deque[Array] = deque(maxlen=options.window)
         self._least = math.inf
         self._noise: Listener | None = None
+        self._alone = run.rank > 0
         if _HEAT in options.quantities:
             self._noise = ExampleGradientProbe(options.examples, quantities=(_TEMPERATURE,)).listen(run)
 
@@ -99,8 +102,8 @@ class _LossWindowListener(Listener):
         """The fixed batch, at the weights that the step saw."""
         if self._noise is not None:
             self._noise.before_step()
-        if self._losses is not None:
-            return
+        if self._losses is not None or self._alone:
+            return  # model and batch are the same on every rank, so that rank zero measures alone
         device = next((p.device for p in self._model.parameters()), torch.device("cpu"))
         if device != self._device:
             self._inputs, self._labels = (to_device(x, device) for x in (self._options.inputs, self._options.labels))
@@ -143,6 +146,27 @@ class _LossWindowListener(Listener):
             reason = why or (cold if key == _HEAT else "") or "degenerate"
             measured.readings.append(number(step, key, values[key], reason=reason))
         return measured
+
+    def shares(self, label: Any, arrays: Sequence[Array]) -> Mapping[str, Array]:
+        """The losses of rank zero, and every rank's part of the temperature."""
+        noise, heard = label
+        found: dict[str, Array] = {"losses": arrays[0]} if heard else {}
+        if self._noise is not None:
+            found |= {f"noise {k}": v for k, v in self._noise.shares(noise, arrays[1 if heard else 0 :]).items()}
+        return found
+
+    def pooled(self, label: Any, sums: Mapping[str, Array], present: int) -> tuple[Any, Sequence[Array]] | None:
+        """The same, as one rank would have it."""
+        noise: Any = None
+        arrays = [sums["losses"]] if "losses" in sums else []
+        if self._noise is not None:
+            parts = {k.removeprefix("noise "): v for k, v in sums.items() if k.startswith("noise ")}
+            together = self._noise.pooled(label[0], parts, present)
+            if together is None:
+                return None
+            noise = together[0]
+            arrays += together[1]
+        return (noise, "losses" in sums), arrays
 
     def close(self) -> None:
         """Take off what the temperature needed."""

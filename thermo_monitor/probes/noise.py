@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
@@ -15,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from thermo_monitor.physics.noise_scale import SmoothedNoise, noise_parts
 from thermo_monitor.physics.precision import squared_norms
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities, number
-from thermo_monitor.probes.batch import BatchSize, ranks
+from thermo_monitor.probes.batch import BatchSize
 from thermo_monitor.probes.norms import dense
 
 _NOISE, _SCALE = "fisher/noise_trace", "fisher/gradient_noise_scale"
@@ -55,6 +56,8 @@ class NoiseScaleProbe:
 
 
 class _NoiseScaleListener(Listener):
+    reads = "whole"  # gradients of single ranks, which a sharded parameter never shows
+
     def __init__(self, options: NoiseScaleProbe, run: Surroundings) -> None:
         self._options = options
         self._run = run
@@ -101,20 +104,20 @@ class _NoiseScaleListener(Listener):
             values = [dense(g) for _, g in pairs if g is not None]
             whole = torch.stack(squared_norms(values)).sum()
             parts = torch.stack([torch.stack(norms).sum() for norms, _ in pairs]).sum()
-            unscale = torch.ones((), device=whole.device)
+            squared = product = torch.ones((), device=whole.device)
             small = self._parameters[self._smallest].grad
-            if self._witness is not None and small is not None and ranks() == 1:
+            if self._witness is not None and small is not None:
                 g = small.detach().to_dense().float() if small.is_sparse else small.float()
                 w = self._witness.float()
                 if g.shape == w.shape:
-                    unscale = (g * g).sum() / (g * w).sum()
-            self._squares = [parts, whole, unscale]
+                    squared, product = (g * g).sum(), (g * w).sum()
+            self._squares = [parts, whole, squared, product]
             self._counts = [len(norms) for norms, _ in pairs]
 
     def collect(self) -> tuple[Any, list[Tensor]]:
-        """Two squared norms and a factor."""
+        """Two squared norms, and two products whose ratio is what loss scaling took out."""
         examples, _ = self._batch.collect()
-        label = (examples, max(self._counts, default=0), min(self._counts, default=0), ranks(), self._losses)
+        label = (examples, max(self._counts, default=0), min(self._counts, default=0), 1, self._losses)
         tensors, self._squares, self._counts = self._squares, [], []
         self._norms, self._witness, self._losses = [[] for _ in self._parameters], None, 0
         return label, tensors
@@ -130,9 +133,10 @@ class _NoiseScaleListener(Listener):
         elif not examples and self._options.examples is None:
             why = "unknown_batch"
         else:
-            # ``examples`` counts all ranks and micro-batches.
+            # ``examples`` counts all micro-batches, and all ranks where there are several.
             micro = self._options.examples or examples / (most * processes)
-            parts, whole, unscale = (float(a) for a in arrays)
+            parts, whole, squared, product = (float(a) for a in arrays)
+            unscale = squared / product if product else math.nan
             # The loss of a micro-batch was divided by their number: undone here.
             small = parts * unscale**2 * most if most else math.nan
             found = noise_parts(small, whole, small_batch=micro, big_batch=micro * most * processes)
@@ -145,6 +149,24 @@ class _NoiseScaleListener(Listener):
             _SCALE: number(step, _SCALE, scale, reason=why or ("degenerate" if math.isfinite(value) else "non_finite")),
         }
         return Measured([readings[key] for key in self._options.quantities])
+
+    def shares(self, label: Any, arrays: Sequence[Array]) -> Mapping[str, Array]:
+        """Norms of this rank's micro-batches. What is the same everywhere is averaged, which changes nothing."""
+        examples, most, least, _, losses = label
+        counts = np.array([most, least, losses, most * most, examples], dtype=np.float64)
+        return {"squares": np.array([float(a) for a in arrays]), "counts": counts} if arrays else {}
+
+    def pooled(self, label: Any, sums: Mapping[str, Array], present: int) -> tuple[Any, Sequence[Array]] | None:
+        """Means over ranks, if no rank's part is missing and all have the same number of micro-batches."""
+        if present < self._run.ranks:
+            return None
+        if "squares" not in sums:
+            return label, ()
+        most, least, losses, square, examples = sums["counts"]
+        most, least, losses = most / present, least / present, losses / present
+        if square / present != most * most:
+            least = -1  # micro-batches of different weight
+        return (int(examples), most, least, present, losses), list(sums["squares"] / present)
 
     def close(self) -> None:
         """Take the hooks off."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from thermo_monitor.physics.precision import accumulator, run_norms
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, number
+from thermo_monitor.probes.shards import by_share, local, share
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +55,14 @@ class WeightProbe:
 
 
 class _NormListener(Listener):
+    reads = "shards"
+
     def __init__(self, key: str, run: Surroundings, gradients: bool) -> None:
         self._key = key
         self._hub = run.hub
         self._parameters = list(run.model.parameters())
+        self._ranks = run.ranks
+        self._spread = run.sharded or run.ranks > 1
         self._gradients = gradients
         self._norm: Tensor | None = None
 
@@ -72,7 +78,11 @@ class _NormListener(Listener):
             tensors = [g if g.layout is torch.strided else dense(g) for g in grads if g is not None]
         else:
             tensors = trained
-        self._norm = total_norm(tensors) if tensors else None
+        if self._spread:
+            parts = [total_norm(part) * math.sqrt(w) for w, part in by_share(tensors, self._ranks).items()]
+            self._norm = total_norm(parts) if parts else None
+        else:
+            self._norm = total_norm(tensors) if tensors else None
         if self._gradients and self._norm is not None and self._hub.gradient_scale is not None:
             self._norm = self._norm / self._hub.gradient_scale.to(self._norm)
 
@@ -86,6 +96,16 @@ class _NormListener(Listener):
         if not arrays:
             return Measured([number(step, self._key, math.nan, reason="no_gradient")])
         return Measured([number(step, self._key, float(arrays[0]), reason="non_finite")])
+
+    def shares(self, label: Any, arrays: Sequence[Array]) -> Mapping[str, Array]:
+        """Squares add up; replicas were weighted when they were read."""
+        return {"square": np.square(arrays[0])} if arrays else {}
+
+    def pooled(self, label: Any, sums: Mapping[str, Array], present: int) -> tuple[Any, Sequence[Array]] | None:
+        """Their root, if no rank's part is missing."""
+        if present < self._ranks:
+            return None
+        return None, [np.sqrt(sums["square"])] if "square" in sums else []
 
 
 def total_norm(tensors: Sequence[Tensor]) -> Tensor:
@@ -137,40 +157,66 @@ class UpdateProbe:
 
     def listen(self, run: Surroundings) -> Listener:
         """Attach to a run."""
-        return _UpdateListener(list(run.model.parameters()), self.elements)
+        return _UpdateListener(run, self.elements)
 
 
 class _UpdateListener(Listener):
-    def __init__(self, parameters: list[nn.Parameter], elements: int) -> None:
-        self._parameters = parameters
+    reads = "shards"
+
+    def __init__(self, run: Surroundings, elements: int) -> None:
+        self._parameters = list(run.model.parameters())
+        self._ranks, self._sharded = run.ranks, run.sharded
         self._elements = elements
         self._before: list[tuple[Tensor, Tensor]] = []
         self._sums: Tensor | None = None
 
+    def _size(self, parameter: Tensor) -> int:
+        """Elements that this rank has; asking an ordinary tensor costs less than looking where it lies."""
+        return local(parameter).numel() if self._sharded else parameter.numel()
+
     def _kept(self, parameter: Tensor) -> Tensor:
-        flat = parameter.detach().reshape(-1)
+        flat = local(parameter).reshape(-1)
         return flat[:: max(1, math.ceil(flat.numel() / self._elements))]
 
     def before_step(self) -> None:
         """Keep the parameters, from before the first optimizer where there are several."""
         if not self._before:
-            self._before = [(p, self._kept(p).clone()) for p in self._parameters if p.requires_grad and p.numel()]
+            trained = [p for p in self._parameters if p.requires_grad and self._size(p)]
+            self._before = [(p, self._kept(p).clone()) for p in trained]
 
     def after_step(self) -> None:
         """Sum the squared change and, where it was sampled, the variance of that sum."""
         if not self._before:
             return
-        device = self._before[0][0].device
+        device = self._before[0][1].device
         with torch.no_grad():
-            whole = [(p, before) for p, before in self._before if before.numel() == p.numel()]
-            sampled = [(p, before) for p, before in self._before if before.numel() < p.numel()]
-            sums = [_sampled_change(p, self._kept(p) - before) for p, before in sampled]
-            if whole:  # one call for all of them: there are many, and most are small
-                changes = torch._foreach_sub([self._kept(p) for p, _ in whole], [before for _, before in whole])
-                total = total_norm(changes).to(accumulator(device)).square()
-                sums.append(torch.stack([total, torch.zeros_like(total)]))
-            self._sums = torch.stack([s.to(device, non_blocking=True) for s in sums]).sum(0)
+            sums = []
+            for count, kept in self._by_share().items():
+                change = [s.to(device, non_blocking=True) for s in self._change(kept)]
+                sums += change if count == 1 else [count * s for s in change]
+            self._sums = torch.stack(sums).sum(0)
         self._before = []
+
+    def _by_share(self) -> dict[float, list[tuple[Tensor, Tensor]]]:
+        """What was kept, by what it counts in a sum over ranks."""
+        if self._ranks == 1:
+            return {1.0: self._before}
+        found: dict[float, list[tuple[Tensor, Tensor]]] = {}
+        for parameter, before in self._before:
+            found.setdefault(share(parameter, self._ranks), []).append((parameter, before))
+        return found
+
+    def _change(self, kept: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+        whole = [(p, before) for p, before in kept if before.numel() == self._size(p)]
+        sums = [
+            _sampled_change(local(p), self._kept(p) - before) for p, before in kept if before.numel() < self._size(p)
+        ]
+        if whole:  # one call for all of them: there are many, and most are small
+            changes = torch._foreach_sub([self._kept(p) for p, _ in whole], [before for _, before in whole])
+            total = total_norm(changes)
+            total = total.to(accumulator(total.device)).square()
+            sums.append(torch.stack([total, torch.zeros_like(total)]))
+        return sums
 
     def collect(self) -> tuple[Any, list[Tensor]]:
         """The sums."""
@@ -185,6 +231,14 @@ class _UpdateListener(Listener):
         norm = math.sqrt(total) if total >= 0 else math.nan
         error = math.sqrt(variance) / (2 * norm) if variance > 0 and norm > 0 else None
         return Measured([number(step, "opt/update_norm", norm, reason="non_finite", error=error)])
+
+    def shares(self, label: Any, arrays: Sequence[Array]) -> Mapping[str, Array]:
+        """Squares and variances add up; replicas were weighted when they were read."""
+        return {"sums": arrays[0]} if arrays else {}
+
+    def pooled(self, label: Any, sums: Mapping[str, Array], present: int) -> tuple[Any, Sequence[Array]] | None:
+        """The sums, if no rank's part is missing."""
+        return None if present < self._ranks else (None, list(sums.values()))
 
 
 def _sampled_change(parameter: Tensor, change: Tensor) -> Tensor:

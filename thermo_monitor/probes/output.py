@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from thermo_monitor.physics.ensemble import OutputSums, output_sums, training_temperature
-from thermo_monitor.physics.moments import Moments
+from thermo_monitor.physics.moments import Moments, moments_from_raw, raw_moments
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities, number
 from thermo_monitor.probes.calls import OutputCall
 
@@ -124,6 +124,15 @@ class _OutputListener(Listener):
             slope, error = _slope(self._gaps)
             readings.append(number(step, _DRIFT, 1000 * slope, reason="too_early", error=1000 * error))
         return Measured(readings)
+
+    def shares(self, label: Any, arrays: Sequence[Array]) -> Mapping[str, Array]:
+        """Sums over the tokens of this rank."""
+        raw = [np.concatenate([raw_moments(array[:3]), array[3:]]) for array in arrays]
+        return {"sums": np.sum(raw, axis=0)} if raw else {}
+
+    def pooled(self, label: Any, sums: Mapping[str, Array], present: int) -> tuple[Any, Sequence[Array]] | None:
+        """As if all tokens had been in one batch."""
+        return label, [np.concatenate([moments_from_raw(array[:3]), array[3:]]) for array in sums.values()]
 
 
 def _slope(points: Sequence[tuple[int, float]]) -> tuple[float, float]:

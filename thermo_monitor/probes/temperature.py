@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,9 +14,10 @@ from torch import Tensor
 from thermo_monitor.physics import temperature as physics
 from thermo_monitor.physics.precision import working
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities, number
-from thermo_monitor.probes.batch import Batch, BatchSize
+from thermo_monitor.probes.batch import Batch, BatchSize, digest, of_digest
 from thermo_monitor.probes.calls import OutputCall
 from thermo_monitor.probes.descent import Descent, descent_of, velocity_of
+from thermo_monitor.probes.shards import local, share
 from thermo_monitor.probes.window import Window, standard_error, stationary
 from thermo_monitor.records import Reading
 
@@ -77,6 +78,8 @@ class _Kept(NamedTuple):
 
 
 class _TemperatureListener(Listener):
+    reads = "shards"
+
     def __init__(self, options: TemperatureProbe, run: Surroundings) -> None:
         self._options = options
         self._optimizer = run.optimizer
@@ -91,6 +94,7 @@ class _TemperatureListener(Listener):
         self._losses: list[Tensor] = []
         self._logits: list[Tensor] = []
         self._before: Batch | None = None
+        self._rank, self._ranks = run.rank, run.ranks
         if _LOGITS in options.quantities:
             run.hub.on_output.append(self._hear)
 
@@ -107,18 +111,21 @@ class _TemperatureListener(Listener):
         self._losses.append(loss.detach().float().mean())
 
     def _sample(self, x: Tensor) -> Tensor:
-        flat = x.detach().reshape(-1)
+        flat = local(x).reshape(-1)
         return working(flat[:: max(1, -(-flat.numel() // self._options.elements))])
 
     def before_step(self) -> None:
         """Keep some weights and their gradients, from before the first optimizer where there are several."""
         if self._kept:
             return
-        known = descent_of(self._optimizer)
+        known, self._count = descent_of(self._optimizer), 0
         self._settings = tuple(dict.fromkeys(known.values()))
         for parameter in self._parameters:
             gradient = parameter.grad
-            if gradient is None or gradient.layout is not torch.strided or not parameter.numel():
+            if gradient is None or gradient.layout is not torch.strided:
+                continue
+            self._count += parameter.numel()
+            if not local(parameter).numel():  # this rank has nothing of it
                 continue
             settings = known.get(id(parameter))
             weights = self._sample(parameter).clone()
@@ -129,7 +136,7 @@ class _TemperatureListener(Listener):
                 inverse = (1 + settings.momentum) / (2 * settings.lr)
                 velocity = velocity_of(self._optimizer, parameter)
                 expected = -settings.lr * (g if velocity is None else g + settings.momentum * self._sample(velocity))
-            factor = parameter.numel() / weights.numel()
+            factor = share(parameter, self._ranks) * local(parameter).numel() / weights.numel()
             self._kept.append(_Kept(parameter, weights, g, expected, factor, inverse))
 
     def after_step(self) -> None:
@@ -154,7 +161,6 @@ class _TemperatureListener(Listener):
                 )
                 rows.append((kept.factor * parts).to(device, non_blocking=True))
             self._sums = torch.stack(rows).sum(0)
-            self._count = sum(kept.parameter.numel() for kept in self._kept)
         self._kept = []
 
     def collect(self) -> tuple[Any, list[Tensor]]:
@@ -168,9 +174,10 @@ class _TemperatureListener(Listener):
     # ------------------------------------------------------------------------------------------------ on the host
     def read(self, step: int, label: Any, arrays: Sequence[Array]) -> Measured:
         """Averages over the window."""
-        settings, count, examples, sizes = label
+        settings, count, examples, sizes = label  # of several ranks, the examples are a batch
         losses, logits, labels, sums = (arrays[sum(sizes[:k]) : sum(sizes[: k + 1])] for k in range(len(sizes)))
-        batch, before = Batch(examples, tuple(labels)), self._before
+        batch = examples if isinstance(examples, Batch) else Batch(examples, tuple(labels))
+        before = self._before
         self._before = batch
         readings: dict[str, Reading] = {}
         if _LOGITS in self._options.quantities:
@@ -205,6 +212,26 @@ class _TemperatureListener(Listener):
             for reading in _averages(step, columns, count):
                 readings.setdefault(reading.quantity, reading)
         return Measured([readings[key] for key in self._options.quantities])
+
+    def shares(self, label: Any, arrays: Sequence[Array]) -> Mapping[str, Array]:
+        """The sums, and those of losses and logits with the number of ranks that have them."""
+        _, _, examples, sizes = label
+        losses, logits, labels, sums = (arrays[sum(sizes[:k]) : sum(sizes[: k + 1])] for k in range(len(sizes)))
+        found = {"examples": np.asarray(float(examples)), "labels": digest(labels, self._rank)}
+        for name, values in (("losses", losses), ("logits", logits)):
+            if values:
+                found[name] = np.array([float(np.mean([float(x) for x in values])), 1.0])
+        return found | ({"sums": sums[0]} if sums else {})
+
+    def pooled(self, label: Any, sums: Mapping[str, Array], present: int) -> tuple[Any, Sequence[Array]] | None:
+        """One number of each, if no rank's part is missing."""
+        settings, count, _, _ = label
+        if present < self._ranks:
+            return None
+        means = [[np.asarray(sums[k][0] / sums[k][1])] if k in sums else [] for k in ("losses", "logits")]
+        groups = [*means, [], [sums["sums"]] if "sums" in sums else []]
+        batch = of_digest(int(sums["examples"]), sums["labels"])
+        return (settings, count, batch, [len(group) for group in groups]), [x for group in groups for x in group]
 
 
 def _averages(step: int, columns: Array, count: int) -> list[Reading]:

@@ -37,6 +37,7 @@ class Whole:
         self._heard: dict[int, Tensor] = {}
         self._kinds: dict[int, str] = {}
         self._rounded: set[int] = set()
+        self.products: Tensor | None = None  # of the last comparison: gradient by gradient, and by what was heard
 
     def hear(self, key: int, use: Use, batch: int) -> None:
         """One use of a parameter, with all examples of a micro-batch."""
@@ -57,23 +58,24 @@ class Whole:
         if use.left is None:
             return right.sum((0, 1))
         if use.kind == "lookup":
-            along = precise_matmul(right, self._random(right.shape[-1], right.device))
+            along = precise_matmul(right, self._random(right.shape[-1], right))
             zeros = along.new_zeros(len(self._parameters[key]))
             return zeros.index_add(0, use.left.flatten(), along.flatten())
         left = working(use.left)
-        along = precise_matmul(left.flatten(0, 1), self._random(left.shape[-1], left.device)).view(left.shape[:2])
+        along = precise_matmul(left.flatten(0, 1), self._random(left.shape[-1], left)).view(left.shape[:2])
         if groups == 1:
             return precise_matmul(right.flatten(0, 1).t(), along.flatten())
         # The groups of a convolution stand where examples do, and beside each other in its weight.
         sums = precise_matmul(right.mT, along.unsqueeze(-1)).squeeze(-1)
         return sums.view(-1, groups, sums.shape[-1]).sum(0).flatten()
 
-    def _random(self, size: int, device: torch.device) -> Tensor:
+    def _random(self, size: int, like: Tensor) -> Tensor:
+        device = like.device
         if (size, device) not in self._signs:
             generator = torch.Generator().manual_seed(self._seed)
             signs = torch.randint(2, (size,), generator=generator).float().mul_(2).sub_(1)
             self._signs[size, device] = signs.to(device)
-        return self._signs[size, device]
+        return self._signs[size, device].to(like.dtype)
 
     def compare(self) -> tuple[Tensor | None, dict[int, Tensor]]:
         """The factor between the gradients and what was heard, and whether each parameter was heard in full.
@@ -95,11 +97,13 @@ class Whole:
                     )
                 )
         self._heard = {}
+        self.products = None
         if not rows:
             return None, {}
         device = rows[0].device
         table = torch.stack([row.to(device, non_blocking=True) for row in rows]).to(accumulator(device))
         seen2, both, heard2, allowed = table.unbind(1)
+        self.products = torch.stack([seen2.sum(), both.sum()])
         factor = torch.nanmedian(both / heard2)
         missing = seen2 - 2 * factor * both + factor * factor * heard2
         # Written so that what is not finite passes: that has a reason of its own.
@@ -110,8 +114,9 @@ class Whole:
         if kind == "sum":
             return working(gradient).flatten()
         if gradient.is_sparse:  # of rows, which may be there more than once
-            along = precise_matmul(working(gradient._values()), self._random(gradient.shape[1], gradient.device))
+            rows = working(gradient._values())
+            along = precise_matmul(rows, self._random(gradient.shape[1], rows))
             return along.new_zeros(len(gradient)).index_add(0, gradient._indices()[0], along)
         gradient = gradient.flatten(1)
         gradient = working(gradient.t() if kind == "transposed" else gradient)
-        return precise_matmul(gradient, self._random(gradient.shape[1], gradient.device))
+        return precise_matmul(gradient, self._random(gradient.shape[1], gradient))

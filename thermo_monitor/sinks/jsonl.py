@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from thermo_monitor.guard import tell
 from thermo_monitor.records import SCHEMA, Event, Reading
 from thermo_monitor.sinks.base import Frame, Tick
 from thermo_monitor.sinks.thinning import Thinning
@@ -34,6 +35,8 @@ _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 class JsonlSink:
     """Appends lines to a file; each is one write to the operating system, so a reader never sees half of one for long.
+
+    A file that is deleted during the run, or whose directory is, is made again.
 
     Args:
         path: the file; its directory is made. An existing file is continued, also after a torn last line.
@@ -85,6 +88,11 @@ class JsonlSink:
     def _write(self, line: str) -> None:
         if self._fd is None:
             raise ValueError(f"{self.path} is closed")
+        if os.fstat(self._fd).st_nlink == 0:  # deleted: what goes on into it is seen by nobody
+            os.close(self._fd)
+            self._fd, self._begun, self._torn = None, False, False
+            self._fd = _open(self.path)
+            tell(f"{self.path} was deleted, and is written anew from here on")
         if not self._begun:  # not before: a process of another rank may hold a sink and never use it
             self._begun = True
             self._begin(self._fd)

@@ -84,7 +84,7 @@ class TensorBoardSink:
         self._layers = tuple(sorted({int(n) for n in layers}))
         self._namespace = namespace.strip("/")
         self._regime_tag = f"{self._namespace}/detect/regime"
-        self._layout = layout
+        self._layout = self._laid_out = layout
         self._chunks = Chunks()
         self._max_frames = max_frames
         self._step = 0  # of the last tick
@@ -103,6 +103,8 @@ class TensorBoardSink:
     def write(self, tick: Tick) -> None:
         """All numbers and frames of a step, as one record; a step that is not full is left to the files."""
         self._step = max(self._step, tick.step)
+        if tick.full and self._writer.renew():  # the new file knows nothing of what was described before
+            self._layout, self._described = self._laid_out, set()
         self._chunks.add(tick.readings, tick.wall)
         values = self._series(self._chunks.full())
         if tick.full:  # a record costs a tenth of a millisecond, and TensorBoard shows a thousand points of a curve

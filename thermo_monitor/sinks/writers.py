@@ -18,6 +18,9 @@ from typing import Any, Protocol
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from thermo_monitor.guard import tell
+
+_FILES = "events.out.tfevents.*"
 _QUEUE = 10_000  # the default of 10 makes training wait for the disk
 _LONG = 2**28  # bytes of an event file that are not searched: a quarter of a second
 _WAITING = 1_000  # summaries kept for a writer that does not exist yet
@@ -42,6 +45,9 @@ class Writer(Protocol):
     def is_open(self) -> bool:
         """Whether a summary would still go where the former ones went."""
 
+    def renew(self) -> bool:
+        """Go on in a new file where the former one was deleted; whether that was so."""
+
 
 class OwnWriter:
     """An event file in `log_dir`, made with the first summary: a process that never writes leaves no empty file.
@@ -53,6 +59,7 @@ class OwnWriter:
     def __init__(self, log_dir: str | os.PathLike[str]) -> None:
         self._log_dir = Path(log_dir)
         self._file: Any = None
+        self._path = self._log_dir  # of the file
         self.is_open = True
         advice = "give a directory that can be made and written"
         try:
@@ -67,12 +74,24 @@ class OwnWriter:
         if not self.is_open:
             raise ValueError(f"the event file in {self._log_dir} is closed")
         if self._file is None:
+            before = set(self._log_dir.glob(_FILES))
             self._file = EventFileWriter(str(self._log_dir), max_queue_size=_QUEUE, flush_secs=10)
+            self._path = next(iter(set(self._log_dir.glob(_FILES)) - before), self._log_dir)
         self._file.add_event(Event(summary=summary, step=step, wall_time=wall or time.time()))
 
     def holds(self, tag: str) -> bool:
         """Never asked of what we did not write: nobody else writes to this file."""
         return False
+
+    def renew(self) -> bool:
+        """The directory was deleted, say: what goes on into its file is seen by nobody."""
+        if self._file is None or os.path.exists(self._path):
+            return False
+        file, self._file = self._file, None
+        file.close()
+        self._log_dir.mkdir(parents=True, exist_ok=True)
+        tell(f"the event file in {self._log_dir} was deleted, and is written anew from here on")
+        return True
 
     def flush(self) -> None:
         """Wait until the thread has written everything."""
@@ -108,6 +127,8 @@ class GivenWriter:
         """Hand the summary over, after those that waited."""
         self._waiting.append((summary, step, wall))
         writer = self._find()
+        if writer is not None and not self.is_open:
+            raise ValueError("the writer that was given is closed: it would open a second file beside its first one")
         while writer is not None and self._waiting:
             summary, step, wall = self._waiting.popleft()
             writer._get_file_writer().add_summary(_translated(summary, writer), step, wall or None)
@@ -131,6 +152,10 @@ class GivenWriter:
         """Flush; the writer stays open, since it is not ours."""
         if self.is_open:
             self.flush()
+
+    def renew(self) -> bool:
+        """Never: its files are its owner's."""
+        return False
 
     @property
     def is_open(self) -> bool:

@@ -6,6 +6,7 @@ the steps that are measured, and is also right where attention is computed in a 
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from types import FrameType
@@ -13,9 +14,10 @@ from typing import Any
 
 from torch import nn
 from torch.fx import GraphModule
+from torch.optim import Optimizer
 
 
-def calling_module(names: Mapping[int, str]) -> str | None:
+def calling_module(names: Mapping[int, str], *, graphs: bool = False) -> str | None:
     """Qualified name of the innermost module on the stack that belongs to the monitored model.
 
     Modules without parameters (a loss built inside ``forward``, say) and modules added to the model during the run are
@@ -25,8 +27,9 @@ def calling_module(names: Mapping[int, str]) -> str | None:
 
     Args:
         names: qualified names of the model's modules by ``id``, the model itself first.
+        graphs: look through graphs of the compiler, for a function that makes one of its own.
     """
-    name, stranger = _innermost(names)
+    name, stranger = _innermost(names, graphs)
     return None if stranger else name
 
 
@@ -38,7 +41,7 @@ def called_by_stranger(names: Mapping[int, str]) -> bool:
     return _innermost(names)[1]
 
 
-def _innermost(names: Mapping[int, str]) -> tuple[str | None, bool]:
+def _innermost(names: Mapping[int, str], graphs: bool = False) -> tuple[str | None, bool]:
     """Name of the innermost module that is known, and whether a model that is not stands between it and the call."""
     unknown: list[nn.Module] = []
     for module in _modules():
@@ -46,7 +49,10 @@ def _innermost(names: Mapping[int, str]) -> tuple[str | None, bool]:
         if name is not None:
             inside = {id(m) for m in module.modules()} if unknown else set()
             return name, any(id(m) not in inside for m in unknown)
-        if isinstance(module, GraphModule) or any(True for _ in module.parameters()):
+        if isinstance(module, GraphModule):
+            if not graphs:
+                unknown.append(module)
+        elif any(True for _ in module.parameters()):
             unknown.append(module)
     root = next(iter(names), None)
     return None, any(all(id(m) != root for m in module.modules()) for module in unknown)
@@ -61,6 +67,36 @@ def _modules() -> Iterator[nn.Module]:
             if isinstance(first, nn.Module):
                 yield first
         frame = frame.f_back
+
+
+def modules_of_frames() -> Iterator[list[nn.Module]]:
+    """The modules that functions on the stack hold, innermost function first; a method holds the one it is of."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        variables = frame.f_locals
+        own = variables.get("self")
+        if isinstance(own, nn.Module):
+            found = [own]
+        else:
+            found = list({id(x): x for x in variables.values() if isinstance(x, nn.Module)}.values())
+        of_function = frame.f_code.co_flags & inspect.CO_OPTIMIZED  # elsewhere the dictionary is the variables
+        if type(variables) is dict and of_function and sys.getrefcount(variables) <= _UNSHARED:
+            variables.clear()  # see first_argument
+        del variables
+        if found:
+            yield found
+        frame = frame.f_back
+
+
+def in_optimizer_step() -> bool:
+    """Whether the caller runs inside the step of an optimizer, which is then in the closure that it was given."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "step" and code.co_argcount and isinstance(first_argument(frame), Optimizer):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def first_argument(frame: FrameType) -> Any:

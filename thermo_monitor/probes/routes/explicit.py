@@ -57,7 +57,7 @@ def record_attention(
     if is_compiling():
         if hubs.LISTENING and score_mod is None and block_mask is None:
             compiled.hear(
-                compiled.TOLD, compiled.traced_module(), compiled.BY_HAND + name, query.detach(), key.detach(), mask,
+                compiled.TOLD, compiled.traced_place(), compiled.BY_HAND + name, query.detach(), key.detach(), mask,
                 bias, sinks, None, None, scale, softcap, None, causal,
             )  # fmt: skip
         return
@@ -75,7 +75,7 @@ def record_attention(
         if rule is not None and mask is not None:
             return hub.refuse(name, "give a mask or a block_mask, not both")
         found = mask if rule is None else masks.of_flex(rule, query.shape[1])
-        hub.attention(AttentionCall(name, query, key, factor, found, bias, causal, score, sinks))
+        hub.attention(AttentionCall(name, query, key, factor, found, bias, causal, score, sinks, "record_attention"))
 
     _tell("attention", report)
 
@@ -84,7 +84,8 @@ def _from_graph(hub: Hub, name: str, query: Tensor, key: Tensor, mask: Tensor | 
     factor = query.shape[-1] ** -0.5 if given["scaling"] is None else given["scaling"]
     score = None if given["softcap"] is None else masks.softcap(given["softcap"])
     causal = given["is_causal"] is True
-    hub.attention(AttentionCall(name, query, key, factor, mask, given["position_bias"], causal, score, given["s_aux"]))
+    bias, sinks, route = given["position_bias"], given["s_aux"], "record_attention in compiled code"
+    hub.attention(AttentionCall(name, query, key, factor, mask, bias, causal, score, sinks, route))
 
 
 compiled.REPORTS[compiled.BY_HAND] = _from_graph

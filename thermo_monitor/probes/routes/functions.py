@@ -18,7 +18,7 @@ from torch import Tensor
 
 from thermo_monitor.probes.calls import AttentionCall, OutputCall, unreadable
 from thermo_monitor.probes.hub import Hub
-from thermo_monitor.probes.routes import compiled, losses
+from thermo_monitor.probes.routes import compiled, losses, masks
 from thermo_monitor.probes.routes.caller import called_by_stranger, calling_module
 from thermo_monitor.probes.routes.modes import LowMode
 
@@ -37,6 +37,7 @@ def _scaled_dot_product(
     enable_gqa: bool = False,
     *,
     name: str | None = None,
+    route: str = "scaled_dot_product_attention",
 ) -> None:
     name = calling_module(hub.names) if name is None else name
     if name is None:
@@ -54,7 +55,7 @@ def _scaled_dot_product(
     if query.dim() == 3 and attn_mask is not None and attn_mask.dim() == 3:
         attn_mask = attn_mask.unsqueeze(1)
     query, key = _four_dimensional(query), _four_dimensional(key)
-    hub.attention(AttentionCall(name, query, key, float(scale), attn_mask, None, is_causal))
+    hub.attention(AttentionCall(name, query, key, float(scale), attn_mask, None, is_causal, route=route))
 
 
 def _four_dimensional(x: Tensor) -> Tensor:
@@ -91,7 +92,8 @@ def _multihead(hub: Hub, *args: Any, **kwargs: Any) -> None:
     mask, bias = _multihead_mask(a["attn_mask"], a["key_padding_mask"], heads)
     scale = 1.0 / math.sqrt(q.shape[-1])
     # With a mask given, is_causal is only a hint that the mask is a causal one.
-    hub.attention(AttentionCall(name, q, k, scale, mask, bias, bool(a["is_causal"]) and a["attn_mask"] is None))
+    causal = bool(a["is_causal"]) and a["attn_mask"] is None
+    hub.attention(AttentionCall(name, q, k, scale, mask, bias, causal, route="nn.MultiheadAttention"))
 
 
 def _heads(x: Tensor, heads: int) -> Tensor:
@@ -123,6 +125,29 @@ def _multihead_mask(
     return allowed, bias
 
 
+def _flex(
+    hub: Hub,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    score_mod: Callable[..., Tensor],
+    block_mask: tuple[Any, ...],
+    scale: float,
+    options: Any,
+    of_score: tuple[Any, ...] = (),
+    of_mask: tuple[Any, ...] = (),
+) -> None:
+    """The operator that flex_attention calls where it is not compiled, with its rules as graphs of their own."""
+    name = calling_module(hub.names, graphs=True)
+    if name is None:
+        return
+    mask_mod = block_mask[-1]
+    call = AttentionCall(name, query, key, float(scale), route="flex_attention")
+    call.mask = masks.of_flex(lambda *at: mask_mod(*at, *of_mask), query.shape[1])
+    call.score = masks.score_of_flex(lambda *at: score_mod(*at, *of_score))
+    hub.attention(call)
+
+
 def _cross_entropy(
     hub: Hub,
     input: Tensor,
@@ -146,7 +171,11 @@ def _cross_entropy(
     hub.output(OutputCall(logits.reshape(-1, logits.shape[-1]), target.reshape(-1), ignore_index, label_smoothing))
 
 
+# What flex_attention calls in the end; it is no overridable function itself.
+_FLEX: Any = torch.ops.higher_order.flex_attention
+
 _REPORTS: dict[Callable[..., Any], Callable[..., None]] = {
+    _FLEX: _flex,
     F.scaled_dot_product_attention: _scaled_dot_product,
     F.multi_head_attention_forward: _multihead,
     F.cross_entropy: _cross_entropy,
@@ -166,7 +195,7 @@ def _traced(
     """Put the operator that reports this call into the graph that is being made."""
     query, key = query.detach(), key.detach()
     compiled.hear(
-        compiled.TOLD, compiled.traced_module(), "function", query, key, attn_mask,
+        compiled.TOLD, compiled.traced_place(), "function", query, key, attn_mask,
         None, None, None, None, scale, None, None, is_causal,
     )  # fmt: skip
 
@@ -174,7 +203,15 @@ def _traced(
 def _traced_multihead(query: Tensor, key: Tensor, *args: Any, **kwargs: Any) -> None:
     """Its projections would have to be made twice in the program's graph: left out, and said."""
     compiled.hear(
-        compiled.TOLD, compiled.traced_module(), "multihead", query.detach(), key.detach(),
+        compiled.TOLD, compiled.traced_place(), "multihead", query.detach(), key.detach(),
+        None, None, None, None, None, None, None, None, None,
+    )  # fmt: skip
+
+
+def _traced_flex(query: Tensor, key: Tensor, *args: Any, **kwargs: Any) -> None:
+    """Its rules are part of the program's graph and cannot be asked again: left out, and said."""
+    compiled.hear(
+        compiled.TOLD, compiled.traced_place(), compiled.FLEX, query.detach(), key.detach(),
         None, None, None, None, None, None, None, None, None,
     )  # fmt: skip
 
@@ -183,13 +220,19 @@ def _refused(hub: Hub, name: str, *given: Any) -> None:
     hub.refuse(name, "nn.MultiheadAttention inside compiled code is not read")
 
 
+def _refused_flex(hub: Hub, name: str, *given: Any) -> None:
+    hub.refuse(name, "compiled flex_attention is not read; record_attention(..., score_mod=, block_mask=) beside it is")
+
+
 def _from_graph(hub: Hub, name: str, query: Tensor, key: Tensor, mask: Tensor | None, given: dict[str, Any]) -> None:
     scale, causal = given["scaling"], given["is_causal"] is True
-    _scaled_dot_product(hub, query, key, key, mask, is_causal=causal, scale=scale, name=name)
+    route = "scaled_dot_product_attention in compiled code"
+    _scaled_dot_product(hub, query, key, key, mask, is_causal=causal, scale=scale, name=name, route=route)
 
 
 compiled.REPORTS["function"] = _from_graph
 compiled.REPORTS["multihead"] = _refused
+compiled.REPORTS[compiled.FLEX] = _refused_flex
 
 
 class ListeningMode(LowMode):
@@ -209,7 +252,11 @@ class ListeningMode(LowMode):
                 _traced(*args, **kwargs)
             elif func is F.multi_head_attention_forward:
                 _traced_multihead(*args, **kwargs)
-            return func(*args, **kwargs)
+            elif func is _FLEX and not compiled.flex_makes_a_graph():
+                _traced_flex(*args, **kwargs)
+            # The method calls that of its base class, which the compiler cannot follow under a mode: it would break the
+            # graph.
+            return torch.unflatten(*args, **kwargs) if func is Tensor.unflatten else func(*args, **kwargs)
         report, hub = _REPORTS.get(func), self._hub
         if report is not None:
             hub.hear("attention" if report is not _cross_entropy else "output", lambda: report(hub, *args, **kwargs))

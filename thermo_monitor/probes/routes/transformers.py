@@ -131,7 +131,7 @@ def _traced(original: Callable[..., Any], kind: str, module: nn.Module, *args: A
     readable = mask is None or isinstance(mask, Tensor)
     compiled.hear(
         compiled.TOLD,
-        compiled.traced_module(),
+        compiled.traced_place(),
         kind if readable and given.get("cache") is None else "unread",
         given["query"].detach(),
         given["key"].detach(),
@@ -173,6 +173,7 @@ def _report(
     scale = given.get("scaling")
     call = AttentionCall(name, query, key, query.shape[-1] ** -0.5 if scale is None else float(scale), sinks=sinks)
     call.bias = given.get("position_bias")
+    call.route = f"transformers {kind!r}" + (" in compiled code" if module is None else "")
     if given.get("softcap") is not None:
         call.score = masks.softcap(given["softcap"])
     said = given.get("is_causal")

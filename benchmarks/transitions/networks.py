@@ -1,0 +1,97 @@
+"""The architectures: the demo's transformer, one of attention alone, and two without attention."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class AttentionOnly(nn.Module):
+    """Layers of causal attention on the residual stream, with positions added to queries and keys only.
+
+    That is what makes heads that look one token back, the first half of an induction circuit, easy to form.
+    """
+
+    def __init__(self, vocabulary: int, length: int, width: int = 64, heads: int = 4, layers: int = 2) -> None:
+        super().__init__()
+        self.heads = heads
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.position = nn.Parameter(torch.randn(length, width) * width**-0.5)
+        self.layers = nn.ModuleList(
+            nn.ModuleDict(
+                {
+                    "norm": nn.LayerNorm(width),
+                    "query_key": nn.Linear(width, 2 * width, bias=False),
+                    "value": nn.Linear(width, width, bias=False),
+                    "out": nn.Linear(width, width, bias=False),
+                }
+            )
+            for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.unembedding = nn.Linear(width, vocabulary, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[B, T] to [B, T, V]."""
+        x = self.embedding(tokens)
+        batch, length, width = x.shape
+        for layer in self.layers:
+            y = layer["norm"](x)
+            q, k = layer["query_key"](y + self.position[:length]).view(batch, length, 2, self.heads, -1).unbind(2)
+            v = layer["value"](y).view(batch, length, self.heads, -1)
+            attended = F.scaled_dot_product_attention(
+                q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), is_causal=True
+            )
+            x = x + layer["out"](attended.transpose(1, 2).reshape(batch, length, width))
+        logits: Tensor = self.unembedding(self.norm(x))
+        return logits
+
+
+class Perceptron(nn.Module):
+    """Tokens embedded, laid side by side, and two hidden layers."""
+
+    def __init__(self, vocabulary: int, length: int, classes: int, width: int = 48, hidden: int = 256) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.layers = nn.Sequential(nn.Linear(length * width, hidden), nn.ReLU(), nn.Linear(hidden, classes))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[B, T] to [B, classes]."""
+        logits: Tensor = self.layers(self.embedding(tokens).flatten(1))
+        return logits
+
+
+class Recurrent(nn.Module):
+    """A gated recurrent unit that reads the tokens and answers at the last."""
+
+    def __init__(self, vocabulary: int, classes: int, width: int = 96) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, width)
+        self.unit = nn.GRU(width, width, batch_first=True)
+        self.unembedding = nn.Linear(width, classes)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """[B, T] to [B, classes]."""
+        states, _ = self.unit(self.embedding(tokens))
+        logits: Tensor = self.unembedding(states[:, -1])
+        return logits
+
+
+class Regressor(nn.Module):
+    """A causal transformer on vectors: reads (x_1, y_1), ..., gives a guess of y_i at x_i."""
+
+    def __init__(self, block: type[nn.Module], inputs: int, length: int, width: int = 64, layers: int = 2) -> None:
+        super().__init__()
+        self.read = nn.Linear(inputs, width)
+        self.position = nn.Parameter(torch.randn(length, width) * 0.1)
+        self.blocks = nn.ModuleList(block(width, 4, 4 * width) for _ in range(layers))
+        self.write = nn.Linear(width, 1)
+
+    def forward(self, points: Tensor) -> Tensor:
+        """[B, T, inputs] to [B, T]."""
+        x = self.read(points) + self.position[: points.shape[1]]
+        for block in self.blocks:
+            x = block(x)
+        guess: Tensor = self.write(x).squeeze(-1)
+        return guess
