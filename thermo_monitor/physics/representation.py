@@ -118,8 +118,8 @@ def representation_entropy_from_gram(gram: Tensor, n: int | Tensor | None, d: in
     # Symmetric with no eigenvalue below 1, up to rounding: half of the work of a determinant of any matrix.
     factor, failed = torch.linalg.cholesky_ex(matrix)
     volume = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    if bool(failed.any()):  # rounding of a large Gram matrix was larger than that
-        volume = torch.linalg.slogdet(matrix).logabsdet
+    # Rounding of a large Gram matrix may be larger than that.
+    volume = torch.where(failed > 0, torch.linalg.slogdet(matrix).logabsdet, volume)
     return torch.where(usable, volume / (d * math.log1p(1 / eps**2)), math.nan)
 
 
