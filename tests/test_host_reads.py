@@ -38,7 +38,7 @@ ON_THE_HOST = {
     "_why",
     "_put",
     "_finite",
-    "digest",
+    "digest",  # sums of what arrived from several ranks: these five
     "of_digest",
     "shares",
     "pooled",
@@ -47,8 +47,7 @@ ON_THE_HOST = {
     "_products",
     "_squared_error",
     "_slope",
-    "_hear",
-    "blocks",
+    "blocks",  # once, when a probe is attached
     "_values",
     "_kappa",
     "_put_turned",

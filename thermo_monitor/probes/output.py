@@ -81,7 +81,7 @@ class _OutputListener(Listener):
         if self._pass == self._run.hub.passes:
             return  # auxiliary losses follow the first one
         self._pass = self._run.hub.passes
-        self._smoothing = float(call.label_smoothing)
+        self._smoothing = call.label_smoothing
         logits, labels = call.logits.detach(), call.labels.to(call.logits.device)
         count = max(self._options.tokens, _CHEAP // max(1, logits.shape[-1]))
         if count < logits.shape[0]:
