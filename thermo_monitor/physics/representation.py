@@ -118,9 +118,8 @@ def representation_entropy_from_gram(gram: Tensor, n: int | Tensor | None, d: in
     # Symmetric with no eigenvalue below 1, up to rounding: half of the work of a determinant of any matrix.
     factor, failed = torch.linalg.cholesky_ex(matrix)
     volume = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-    # Rounding of a large Gram matrix may be larger than that.
-    volume = torch.where(failed > 0, torch.linalg.slogdet(matrix).logabsdet, volume)
-    return torch.where(usable, volume / (d * math.log1p(1 / eps**2)), math.nan)
+    # What has no factor is no Gram matrix, and a determinant of it would be a guess.
+    return torch.where(usable & (failed == 0), volume / (d * math.log1p(1 / eps**2)), math.nan)
 
 
 def representation_entropy(z: Tensor, eps: float = 0.1) -> Tensor:
