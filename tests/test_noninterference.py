@@ -1,6 +1,5 @@
 """The monitor cannot change what it monitors: bit for bit, with and without it."""
 
-import contextlib
 import copy
 import gc
 import warnings
@@ -13,23 +12,11 @@ import torch.utils.checkpoint
 from tests.fingerprint import installed, result, seed_all
 from tests.fits import Module, ThermoMonitor, fit, loader, trainer
 from tests.models import Encoder, Plain, Transformer, batches, build, cross_entropy, train
+from tests.silent import Silent
 from thermo_monitor import Monitor
 from thermo_monitor.probes import ExampleGradientProbe, FisherProbe, NoiseScaleProbe, TemperatureProbe
 from thermo_monitor.probes.base import Listener, Measured
 from thermo_monitor.probes.fisher import _POSSIBLE as FISHER
-
-
-class Silent:
-    """Stands where a monitor could be."""
-
-    def step(self, step):
-        return contextlib.nullcontext()
-
-    def loss(self, loss):
-        pass
-
-    def gradients(self):
-        pass
 
 
 def plain(kind, make, **options):

@@ -19,6 +19,7 @@ from unittest import mock
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from tests import pages
 from tests.faults import planted
 from tests.faults.planted import AT, ERRORS, EVENT, STEPS, Clock, FaultyProbe, Run, Stream, faulty, misbehave
 from thermo_monitor.probes import hub
@@ -315,9 +316,7 @@ def page() -> str:
 
 def with_table(text: str) -> str:
     """The page with this table in it."""
-    before, _, rest = text.partition("<!-- faults -->\n")
-    _, _, after = rest.partition("<!-- end of faults -->\n")
-    return f"{before}<!-- faults -->\n{page()}\n<!-- end of faults -->\n{after}"
+    return pages.with_table(text, page(), "<!-- faults -->", "<!-- end of faults -->")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from tensorboard.summary.writer import record_writer
 
 from tests.fingerprint import result, seed_all
 from tests.models import batches, build, train
+from tests.silent import Silent
 from thermo_monitor import Event, Monitor
 from thermo_monitor.presets import LossProbe, study
 from thermo_monitor.probes import FisherProbe, NoiseScaleProbe, TemperatureProbe
@@ -106,19 +107,6 @@ def training(make, clock=lambda step: None):
     losses = train(model, monitor, steps=STEPS, optimizer=optimizer, before=clock)
     found = result(model, optimizer, losses)
     return found, monitor
-
-
-class Silent:
-    """Stands where a monitor could be."""
-
-    def step(self, step):
-        return contextlib.nullcontext()
-
-    def loss(self, loss):
-        pass
-
-    def gradients(self):
-        pass
 
 
 @functools.cache

@@ -8,6 +8,8 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+from tests import pages
+
 ROOT = Path(__file__).parent.parent.parent
 PAGE = ROOT / "docs" / "robustness.md"
 COLUMNS = ("Lightning", "transformers' Trainer", "loop of one's own, Accelerate, Fabric")
@@ -94,10 +96,8 @@ def with_table(text: str) -> str:
     for what, row in CELLS.items():
         cells = ["-" if not cell else "refused" if cell.startswith("refused") else "tested" for cell in row]
         lines.append(f"| {what} | {' | '.join(cells)} |")
-    before, _, rest = text.partition("<!-- trainers -->\n")
-    _, _, after = rest.partition("<!-- end of trainers -->\n")
     words = "Each cell names a test in `tests/faults/trainers.py`; `-` is not applicable, or not tested.\n\n"
-    return f"{before}<!-- trainers -->\n{words}{chr(10).join(lines)}\n<!-- end of trainers -->\n{after}"
+    return pages.with_table(text, words + "\n".join(lines), "<!-- trainers -->", "<!-- end of trainers -->")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import pages
+
 hears, refuses = pytest.mark.hears, pytest.mark.refuses
 
 FOLDER = Path(__file__).parent
@@ -81,9 +83,7 @@ def table() -> str:
 
 def with_table(page: str) -> str:
     """A page with the matrix in place of the one between its two marks."""
-    head, _, rest = page.partition("<!-- matrix -->\n")
-    _, _, tail = rest.partition("<!-- end -->")
-    return f"{head}<!-- matrix -->\n{table()}\n<!-- end -->{tail}"
+    return pages.with_table(page, table(), "<!-- matrix -->", "<!-- end -->")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """A fixed batch beside the training: read on the same inputs every time, and nothing remembers that it was."""
 
-import contextlib
 import random
 
 import numpy as np
@@ -11,6 +10,7 @@ from torch import nn
 
 from tests.fingerprint import installed, result, seed_all
 from tests.models import Encoder, Plain, Transformer, batches, build, train
+from tests.silent import Silent
 from thermo_monitor import Monitor
 from thermo_monitor.probes import AttentionProbe, GeometryProbe
 from thermo_monitor.probes.geometry_readings import ALL_GEOMETRY
@@ -33,19 +33,6 @@ class Restless(nn.Module):
         self.seen = torch.full((1,), float(tokens.sum()))
         noise = random.random() + np.random.rand() + torch.rand(1)  # noqa: NPY002
         return self.inner(tokens) * (1 + 1e-6 * noise)
-
-
-class Silent:
-    measuring = False
-
-    def step(self, step):
-        return contextlib.nullcontext()
-
-    def loss(self, loss):
-        pass
-
-    def gradients(self):
-        pass
 
 
 def outcome(kind, make, autocast=False):

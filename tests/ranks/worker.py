@@ -16,6 +16,7 @@ import torch.distributed as dist
 from tests.fingerprint import digest, installed, seed_all
 from tests.ranks import runs
 from tests.ranks.runs import adamw, model_of, run, train
+from tests.silent import Silent
 from thermo_monitor import Event, Monitor, exchange
 from thermo_monitor.budget import Stretch
 from thermo_monitor.presets import LossProbe, default
@@ -30,17 +31,6 @@ FOLDER = Path()
 def check(function):
     FOUND[function.__name__] = function
     return function
-
-
-class Silent:
-    def step(self, step):
-        return contextlib.nullcontext()
-
-    def loss(self, loss):
-        pass
-
-    def gradients(self):
-        pass
 
 
 for kind in ("ddp", "fsdp2"):
