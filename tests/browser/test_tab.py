@@ -323,6 +323,18 @@ def test_a_run_from_an_empty_log_to_a_server_that_is_gone(browser, request, tmp_
     generator.close()
 
 
+def test_the_log_may_arrive_before_the_styles(tab):
+    held = []
+    tab.page.route("**/style.css", lambda route: held.append(route))
+    with tab.page.expect_response("**/events*"), tab.page.expect_response("**/words"):
+        tab.page.goto(f"{tab.address}/data/plugin_entry.html?name=1#1")
+    tab.page.wait_for_timeout(300)  # the answers are read, and the page still waits
+    assert held
+    for route in held:
+        route.continue_()
+    drawn(tab.frame(), "timeline")
+
+
 def test_behind_a_prefix_it_works_as_well(browser, request, log):
     with tensorboard(log, "auto", "--path_prefix", "/user/x/proxy/6006") as address:
         until_listed(address, "known")

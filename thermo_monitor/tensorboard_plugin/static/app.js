@@ -24,6 +24,7 @@ export class App {
     this.model = model;
     this.unseen = new Set();
     this.view = null;
+    this.shown = false;
     this.error = null;
     this.delay = OFTEN;
     const url = readUrl();
@@ -62,26 +63,29 @@ export class App {
     this.begun = begun;
     this.frame.drawTabs();
     fill(this.main, h("p", { class: "loading" }, "Reading the log …"));
-    await this.tick(true);
+    await this.tick();
     document.documentElement.setAttribute("data-ready", "yes");
   }
 
   // --------------------------------------------------------------------------------------------------- the log
-  async tick(first = false) {
+  async tick() {
     clearTimeout(this.timer);
     if (this.busy) return;
     this.busy = true;
     try {
-      const changed = first && !this.model.loaded ? (await (this.begun || this.model.start()), true) : await this.model.refresh();
+      // The log may be here before the page is: what counts as new is what was not shown yet.
+      const changed = this.shown ? await this.model.refresh() : (await (this.begun || this.model.start()), true);
       this.error = null;
       this.delay = OFTEN;
       if (changed) {
         this.notices.look();
         this.pickRuns();
         await this.show();
+        this.shown = true;
       }
     } catch (error) {
       this.begun = null;
+      this.shown = false; // what came, and was not drawn, is drawn with the next answer
       this.delay = Math.min(PATIENCE, this.delay * 2);
       this.failed(error);
     } finally {
@@ -95,7 +99,7 @@ export class App {
 
   soon(delay) {
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.tick(!this.model.loaded), delay);
+    this.timer = setTimeout(() => this.tick(), delay);
   }
 
   // Runs that are gone are dropped; where none is left, those with events come first.

@@ -13,7 +13,6 @@ export class Model {
     this.words = { phases: {}, kinds: {}, quantities: {}, keys: [], version: "" };
     this.curves = new Map(); // run, tag -> {steps, walls, values, mark}
     this.frames = new Map();
-    this.loaded = false;
     this.asked = new Set(); // unmonitored runs whose events are wanted
     this.looking = new Set(); // those of them that have no answer yet
   }
@@ -34,7 +33,6 @@ export class Model {
     this.logdir = found.logdir;
     await this.refreshEvents();
     this.token = found.token;
-    this.loaded = true;
     return true;
   }
 
