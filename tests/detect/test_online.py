@@ -105,6 +105,15 @@ def test_a_long_run_of_missing_readings_is_one_divergence():
     assert state["missing"] == N - 700
 
 
+@pytest.mark.parametrize("declared", [(), (640,)])
+def test_each_long_gap_is_one_divergence_dated_at_its_first_reading_and_a_short_one_is_none(declared):
+    x = noise(N, 5)
+    for start, end in ((300, 329), (640, 700), (1000, 1031)):
+        x[start:end] = np.nan
+    _, events = run(OnlineDetector(patience=30), x, {10 * step for step in declared}, range(0, 10 * N, 10))
+    assert shape(events) == [("divergence", 6400, 6690, "none"), ("divergence", 10_000, 10_290, "none")]
+
+
 def test_a_trend_without_an_end_is_at_most_a_drift():
     time = np.arange(4000.0)
     bend = np.where(time < 1000, 0.0, (time - 1000) * 0.002)
@@ -225,6 +234,24 @@ def test_a_declared_change_is_scheduled_and_a_later_one_is_not():
     assert [(e.kind, e.phase) for e in events] == [("shift", "scheduled"), ("shift", "unexplained")]
     assert events[0].details["reason"] == "learning rate"
     assert events[0].onset == 600
+
+
+def test_a_change_that_was_followed_when_an_intervention_came_is_named_in_its_event():
+    x = noise(N, 14, phi=0.5) - 12.0 * sigmoid(N, 600)  # sharp, so that its alarm waits
+    _, events = run(OnlineDetector(), x, declared={640})
+    (event,) = events
+    assert (event.phase, event.onset) == ("scheduled", 640)
+    assert abs(event.details["pending"] - 600) <= 2
+    _, events = run(OnlineDetector(), x, declared={600})
+    assert "pending" not in events[0].details
+
+
+def test_numbers_of_numpy_leave_a_state_that_json_holds():
+    detector = OnlineDetector(burn_in=20)
+    state = detector.init()
+    for step in range(40):
+        state, _ = detector.update(state, np.float32(step % 3), np.int64(step))
+    json.dumps(detector.declare(state, np.int64(40), "x"), allow_nan=False)
 
 
 def test_repeated_steps_are_dropped_and_counted():

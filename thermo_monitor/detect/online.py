@@ -101,6 +101,7 @@ class OnlineDetector:
             "missing": 0,
             "overlap": 0,
             "gap": 0,
+            "since": None,  # step of the first reading of the gap
             "zero": None,
             "unit": 1.0,
             "origin": 0.0,
@@ -192,8 +193,9 @@ class OnlineDetector:
 
         During the next ``burn_in / 2`` readings the level and the spread are learned again; the lag-one coefficient is
         kept. A change of either is reported at their end with phase ``scheduled``, and so is every event dated inside.
-        During the burn-in it starts the burn-in again. It is for jumps: a schedule that moves a little on every step
-        needs none.
+        A change that was followed and not yet announced is lost in that of the intervention; its onset is in the
+        event's ``details['pending']``. During the burn-in it starts the burn-in again. It is for jumps: a schedule that
+        moves a little on every step needs none.
 
         Args:
             state: changed in place.
@@ -233,13 +235,11 @@ class OnlineDetector:
     def _missing(self, state: State, step: int) -> Decision:
         state["missing"] += 1
         state["gap"] += 1
+        state["since"] = step if state["gap"] == 1 else state.get("since", step)
         if state["gap"] != self._settings.patience:
             return decide(state, self._settings)
         evidence = state["stat"]["log_sr"] if state["stat"] else math.nan
         details = {"missing": state["gap"]}
-        first = state["steps"][-1] + 1 if state["steps"] else step
-        return decide(
-            state,
-            self._settings,
-            event(state, self._settings, "divergence", step, (first, first, first), "none", evidence, details),
-        )
+        dates = (state["since"], state["since"], state["since"])
+        found = event(state, self._settings, "divergence", step, dates, "none", evidence, details)
+        return decide(state, self._settings, found)
