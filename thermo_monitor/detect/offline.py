@@ -6,8 +6,8 @@ is scaled by its long-run standard deviation ``sigma / (1 - phi)`` and cut by pe
 measure of confidence. Anything longer than 2,000 readings is cut on block means first and dated on the readings.
 
 Then every candidate is judged (``steps``): is a step there more likely than a smooth curve, an excursion or correlated
-noise? Up to 500 readings cannot tell a random walk from levels; where only the one or the other is left, the levels
-stand.
+noise? Up to 500 readings cannot tell a random walk from levels: there the levels stand, and where noise as correlated
+as a walk explains them as well, each change says so (``Change.doubt``).
 """
 
 from __future__ import annotations
