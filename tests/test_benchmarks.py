@@ -114,8 +114,13 @@ def test_the_benchmark_of_segment_counts_false_changes_and_found_ones_by_length(
 
 
 def test_the_cost_benchmark_prints_one_and_many_series(scripts, capsys):
-    out = scripts("detector_cost").main(["--series", "3", "--ticks", "5"])
-    assert len(re.findall(r"^\| [13], [a-z ]+ \| [0-9.]+ ms", capsys.readouterr().out, re.M)) == 3
+    script = scripts("detector_cost")
+    script.ROUNDS = 1
+    out = script.main(["--series", "3", "--ticks", "5", "--readings", "600"])
+    text = capsys.readouterr().out
+    assert len(re.findall(r"^\| [13], [a-z ]+ \| [0-9.]+ ms", text, re.M)) == 3
+    assert len(re.findall(r"^\| [a-z0-9, ]+ \| [0-9.]+ \([0-9.]+, [0-9.]+\) \|$", text, re.M)) == 8
+    assert all(0.0 < low <= middle <= high for low, middle, high in out["segment"]["600"].values())
     assert 1000 < out["many"]["bytes"] <= 16 * 1024
     assert 0 < out["many"]["fastest"] <= out["many"]["median"]
 
