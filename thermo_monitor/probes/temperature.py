@@ -24,8 +24,8 @@ from thermo_monitor.records import Reading
 _CONFIGURATIONAL, _KINETIC = "opt/configurational_temperature", "opt/kinetic_temperature"
 _FDR, _BALANCE, _LOGITS = "opt/fdr1_ratio", "opt/norm_balance", "opt/logit_temperature_proxy"
 _POSSIBLE = (_CONFIGURATIONAL, _KINETIC, _FDR, _BALANCE, _LOGITS)
-# Weights can be carried along while the loss stands still: the mean force then does what is taken for heat. The ratio is
-# the test of that, so it stays; the temperature goes where it is more than twice that of the motion, beyond its error.
+# Weights can be carried along while the loss stands still: the mean force then does what is taken for heat. Their ratio
+# is the test of that, so it stays; the temperature goes where it is over twice that of the motion, beyond its error.
 _DRIFTING = 2.0
 _OF_SGD = (_CONFIGURATIONAL, _KINETIC, _FDR)
 
