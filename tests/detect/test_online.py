@@ -4,8 +4,9 @@ import math
 import numpy as np
 import pytest
 
-from thermo_monitor.detect import OnlineDetector
+from thermo_monitor.detect import OnlineDetector, late
 from thermo_monitor.detect.synthetic import noise, sigmoid, spike
+from thermo_monitor.detect.voting import Change
 from thermo_monitor.records import Event
 
 N = 1500
@@ -376,6 +377,16 @@ def test_a_run_shorter_than_the_burn_in_has_late_events_too():
     detector = OnlineDetector(minimum_effect=0.05)
     state, _ = run(detector, (np.arange(60) >= 30) * 1.0)
     assert [e.onset for e in detector.late(state)] == [30]
+
+
+def test_a_late_event_carries_the_doubt_of_its_change(monkeypatch):
+    found = [Change(30, 28, 32, ("a", "b", "c"), "a walk")]
+    monkeypatch.setattr(late, "segment", lambda values, confidence: found)
+    detector = OnlineDetector(minimum_effect=0.05)
+    state, _ = run(detector, (np.arange(60) >= 30) * 1.0)
+    assert [event.details["doubt"] for event in detector.late(state)] == ["a walk"]
+    found[0] = Change(30, 28, 32, ("a", "b", "c"))
+    assert "doubt" not in detector.late(state)[0].details
 
 
 def test_a_smooth_trend_or_a_small_change_is_not_a_late_event():

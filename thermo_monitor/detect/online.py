@@ -214,7 +214,7 @@ class OnlineDetector:
         The burn-in's readings (at most 200 block means of them) are kept in the state and cut by
         :func:`~thermo_monitor.detect.offline.segment`. A change counts when the levels before and after differ by the
         minimum effect and neither side moves much itself, which leaves out smooth trends. The events carry
-        ``details['late']``.
+        ``details['late']``, and ``details['doubt']`` where a random walk explains them as well.
 
         Args:
             state: left as it is.
