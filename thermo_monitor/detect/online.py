@@ -36,11 +36,11 @@ class OnlineDetector:
     ====================  =====================  =========  ===================  =========
     noise                 ``arl=10_000``         confirmed  ``arl=100_000``      confirmed
     ====================  =====================  =========  ===================  =========
-    independent, normal   95,000 (65k, 145k)     .06        above 1.25 million   .002
-    AR(1), phi = .5       71,000 (51k, 102k)     .11        above 1.25 million   .002
-    AR(1), phi = .9       21,000 (17k, 27k)      .38        above 2 million      0
-    independent, t3       112,000 (74k, 179k)    .03        above 2 million      0
-    AR(1), .9, t3         274,000 (146k, 585k)   .02        above 2 million      0
+    independent, normal   95,000 (65k, 145k)     .06        above 2 million      0
+    AR(1), phi = .5       71,000 (51k, 102k)     .11        above 2 million      0
+    AR(1), phi = .9       21,000 (17k, 27k)      .38        1.9M (.7M, 7.1M)     .002
+    independent, t3       112,000 (74k, 179k)    .03        2.9M (.9M, 16M)      .002
+    AR(1), .9, t3         274,000 (146k, 585k)   .02        1.9M (.7M, 7.1M)     .002
     ====================  =====================  =========  ===================  =========
 
     The promise is kept with room to spare: clipping, the band and the dead band all err on the side of silence.
