@@ -40,11 +40,11 @@ def segment(values: ArrayLike, *, confidence: Literal[True]) -> list[Change]: ..
 def segment(values: ArrayLike, *, confidence: bool = False) -> list[int] | list[Change]:
     """Changes of regime in a finished series.
 
-    *Validity.* From 501 readings on at most about one change in 10,000 readings is false, on noise of lag-one
-    coefficients up to .97, on trends, and with spikes. Up to 500 that holds for the changes without a ``doubt``: the
-    others are levels that a random walk explains as well, and in noise with a coefficient of .97 all changes together
-    are 3 to 7 in 10,000 readings false. What a step has to be in order to be found: the tables of docs/detection.md,
-    from ``benchmarks/segment_lengths.py``.
+    *Validity.* Above 500 readings (measured from 600 on) at most one change in 10,000 readings is false, on noise of
+    lag-one coefficients up to .97, on trends, and with spikes. Up to 500 (measured at 300 and 480) that holds for the
+    changes without a ``doubt``: the others are levels that a random walk explains as well. All changes together are
+    false 3 to 7 times in 10,000 readings of noise with a coefficient of .97, and 2 times on a line in noise with .9.
+    What a step has to be in order to be found: the tables of docs/detection.md, from ``benchmarks/segment_lengths.py``.
 
     Args:
         values: shape (n,), or (n, d) for d columns that change together; what is not finite is left out.
