@@ -47,7 +47,8 @@ TABLE = {
     },
     "ranked": {"assembly", "decisions", "exchange", "pooling", "records"},
     "step": set(),
-    "monitor": {"probes", "torch", "detect", "ranked", "scaling", "step", "transport"},
+    "measured": {"probes", "torch", "detect", "ranked", "scaling", "transport"},
+    "monitor": {"probes", "torch", "detect", "measured", "step"},
     "presets": {"probes", "streaming", "detect", "schedule"},
     "callback": {"budget", "detect", "monitor", "options", "presets", "probes", "records", "schedule", "sinks"},
     # Either name of the framework, by importlib; one of them by name for type checkers.
