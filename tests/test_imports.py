@@ -54,9 +54,10 @@ TABLE = {
     # Either name of the framework, by importlib; one of them by name for type checkers.
     "lightning_names": {"lightning (the framework)"},
     "lightning_metrics": {"torch", "monitor"},
+    "lightning_batches": {"torch", "monitor"},
     "lightning": {
-        "torch", "callback", "decisions", "detect", "guard", "lightning_metrics", "lightning_names", "monitor",
-        "probes", "records", "schedule", "sinks",
+        "torch", "callback", "decisions", "detect", "guard", "lightning_batches", "lightning_metrics",
+        "lightning_names", "monitor", "probes", "records", "schedule", "sinks",
     },
     "passes": {"torch", "monitor", "probes", "scaling"},
     "huggingface": {
