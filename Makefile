@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DEMO := runs/demo
+BENCHMARK := .venv-benchmark
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-browser lint types check format overhead soak clean
+.PHONY: help demo benchmark test test-browser lint types check format overhead peers soak clean
 
 help:
 	@echo "make demo      train a run that groks and one that does not, and show what is found"
@@ -14,6 +15,8 @@ help:
 	@echo "make test-browser  the TensorBoard tab in a real browser"
 	@echo "make check     lint, types and tests"
 	@echo "make overhead  measure what the monitor costs"
+	@echo "make benchmark  an environment in .venv-benchmark, for benchmarks/fisher.py and the others that compare"
+	@echo "make peers     measure what others cost that watch a training"
 	@echo "make soak      ten minutes of faults at random, fifty kills, 20,000 ticks"
 
 $(VENV)/.base: constraints.txt pyproject.toml
@@ -33,6 +36,19 @@ $(VENV)/.browser: $(VENV)/.test
 $(VENV)/.lint: $(VENV)/.test
 	$(PIP) --group lint
 	@touch $@
+
+# What the benchmarks compare with, apart from what the tests use. BackPACK asks for torchvision, no benchmark does, and one
+# that does not fit the torch (as with a torch for CPUs) breaks `import lightning`: it goes, and the import is tried.
+$(BENCHMARK)/.made: constraints.txt pyproject.toml
+	$(PYTHON) -m venv $(BENCHMARK)
+	$(BENCHMARK)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --upgrade pip
+	$(BENCHMARK)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		-e '.[lightning,huggingface,analysis]' --group benchmark
+	$(BENCHMARK)/bin/python -m pip uninstall --quiet --yes torchvision
+	$(BENCHMARK)/bin/python -c 'import backpack, curvlinops, lightning, physfdt, river, thermoclaw, transformers, wandb'
+	@touch $@
+
+benchmark: $(BENCHMARK)/.made
 
 demo: $(VENV)/.base
 	$(BIN)/thermo-monitor demo --dir $(DEMO)
@@ -62,10 +78,13 @@ format: $(VENV)/.lint
 overhead: $(VENV)/.base
 	$(BIN)/python benchmarks/overhead.py
 
+peers: $(BENCHMARK)/.made
+	$(BENCHMARK)/bin/python benchmarks/peers.py
+
 soak: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak.run --minutes 10
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak.killed --kills 50
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak.leaks --ticks 20000
 
 clean:
-	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(BENCHMARK) runs .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -9,7 +9,7 @@ thread, so that other programs matter less. The error is against the exact value
 
 ``transformer`` is four blocks without normalisation, nearly all of whose time is matrix products: the hard case.
 ``gpt2-4`` has the architecture of GPT-2 at the same size. BackPACK and curvlinops take part where they are installed
-(``pip install -c constraints.txt --group benchmark``); a model that a library cannot take is "not supported". With a
+(``make benchmark`` puts them into ``.venv-benchmark``); a model that a library cannot take is "not supported". With a
 CUDA device, GPT-2 small in bfloat16 is measured as well.
 """
 

@@ -7,7 +7,8 @@ the processor time of the training's thread. Beside it: values that are brought 
 step, each of which waits for the device where there is one, and the bytes that leave the device.
 
 Composer's two monitors are not the package but what they compute, written anew here after their documentation: it asks
-for an older torch. A peer that is not installed is left out with a line.
+for an older torch. A peer that is not installed is left out with a line; ``make benchmark`` installs them all in
+``.venv-benchmark``, and ``make peers`` runs this there.
 """
 
 from __future__ import annotations

@@ -47,15 +47,17 @@ TABLE = {
     },
     "ranked": {"assembly", "decisions", "exchange", "pooling", "records"},
     "step": set(),
-    "monitor": {"probes", "torch", "detect", "ranked", "scaling", "step", "transport"},
+    "measured": {"probes", "torch", "detect", "ranked", "scaling", "transport"},
+    "monitor": {"probes", "torch", "detect", "measured", "step"},
     "presets": {"probes", "streaming", "detect", "schedule"},
     "callback": {"budget", "detect", "monitor", "options", "presets", "probes", "records", "schedule", "sinks"},
     # Either name of the framework, by importlib; one of them by name for type checkers.
     "lightning_names": {"lightning (the framework)"},
     "lightning_metrics": {"torch", "monitor"},
+    "lightning_batches": {"torch", "monitor"},
     "lightning": {
-        "torch", "callback", "decisions", "detect", "guard", "lightning_metrics", "lightning_names", "monitor",
-        "probes", "records", "schedule", "sinks",
+        "torch", "callback", "decisions", "detect", "guard", "lightning_batches", "lightning_metrics",
+        "lightning_names", "monitor", "probes", "records", "schedule", "sinks",
     },
     "passes": {"torch", "monitor", "probes", "scaling"},
     "huggingface": {

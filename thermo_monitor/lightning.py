@@ -19,6 +19,7 @@ from thermo_monitor.decisions import Told
 from thermo_monitor.detect.held_out import is_held_out
 from thermo_monitor.detect.online import OnlineDetector
 from thermo_monitor.guard import tell
+from thermo_monitor.lightning_batches import Batches
 from thermo_monitor.lightning_metrics import show
 from thermo_monitor.lightning_names import Base
 from thermo_monitor.monitor import Monitor
@@ -93,10 +94,7 @@ class ThermoMonitor(Base):
         self._folder = Path()
         self._restored: Mapping[str, Any] | None = None
         self._fitted: tuple[int, int] | None = None  # identities of trainer and module of the last fit
-        self._open = False  # an optimizer step has begun
-        self._at = -1  # the global step that it began at
-        self._losses: list[Tensor] = []  # of the evaluations of this batch
-        self._step = 0  # index of the optimizer step, which the global step is not where there are several optimizers
+        self._batches = Batches()
         self._rank_zero = True
         self._shown = 0  # measured steps that the trainer's metrics know
         self.monitor: Monitor | None = None
@@ -119,7 +117,7 @@ class ThermoMonitor(Base):
         # On every rank: the directory is broadcast.
         self._folder = Path(trainer.log_dir or trainer.default_root_dir) / "thermo_checkpoints"
         state = self._continued(trainer, pl_module)
-        self._step = int(trainer.global_step if state is None else state.get("step", trainer.global_step))
+        self._batches.step = int(trainer.global_step if state is None else state.get("step", trainer.global_step))
         self._rank_zero = bool(trainer.is_global_zero)
         self._shown, self.monitor = 0, None
         try:
@@ -160,19 +158,13 @@ class ThermoMonitor(Base):
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """A micro-batch begins, the first of an optimizer step or a further one."""
-        if self.monitor is None:
-            return
-        if self._open:
-            self.monitor.micro_batch()
-        else:
-            self.monitor.begin(self._step)
-            self._losses = []
-            self._open, self._at = True, trainer.global_step
+        if self.monitor is not None:
+            self._batches.begins(self.monitor, trainer)
 
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: Tensor) -> None:
         """An optimizer that evaluates its closure several times hands out the last loss; the first is the step's."""
         if self.monitor is not None and self.monitor.measuring:
-            self._losses.append(loss.detach())
+            self._batches.losses.append(loss.detach())
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
         """Gradients are complete, unscaled, and not clipped."""
@@ -182,23 +174,7 @@ class ThermoMonitor(Base):
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         """A micro-batch is over; the optimizer has stepped when the global step has moved."""
         monitor = self.monitor
-        if monitor is None or not self._open:
-            return
-        if monitor.measuring:
-            monitor.pause()
-            loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
-            evaluations, self._losses = self._losses, []
-            if pl_module.automatic_optimization and len(evaluations) > 1:
-                loss = evaluations[0]
-            if isinstance(loss, Tensor):
-                # Lightning hands out the loss divided by the number of accumulated batches.
-                parts = trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1
-                monitor.loss(loss if parts == 1 else loss.detach() * parts)
-        if trainer.global_step == self._at:
-            return
-        self._open = False
-        self._step += 1
-        if not monitor.measuring:
+        if monitor is None or not self._batches.ended(monitor, trainer, pl_module, outputs) or not monitor.measuring:
             return
         monitor.end()
         if self._shown == 0:
@@ -222,7 +198,7 @@ class ThermoMonitor(Base):
             return
         for name, value in trainer.callback_metrics.items():
             if is_held_out(name):
-                self.monitor.validation(name, value, step=max(self._step - 1, 0))
+                self.monitor.validation(name, value, step=max(self._batches.step - 1, 0))
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         """The training is over."""
@@ -244,7 +220,7 @@ class ThermoMonitor(Base):
         self._close()
 
     def _close(self) -> None:
-        self._open = False
+        self._batches.open = False
         if self.monitor is not None:
             self.monitor.close()
 
@@ -279,7 +255,7 @@ class ThermoMonitor(Base):
         if self.monitor is None:
             return {}
         state = self.monitor.guard.run("checkpoint", self.monitor.state_dict)
-        return {} if state is None else {**state, "step": self._step}
+        return {} if state is None else {**state, "step": self._batches.step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Lightning calls this before the fit starts: kept until the monitor exists."""

@@ -1,9 +1,4 @@
-"""The order of events in a monitored training step, and nothing else.
-
-A measured step is ``begin`` (the routes open), the user's forward and backward passes, ``loss`` for each micro-batch,
-``gradients`` before clipping, the optimizer's step, ``end``. What was measured is packed and copied to the host without
-waiting, and read at the next full measurement.
-"""
+"""What a program calls: told by hand or by a trainer's callback, and next to free in a step that is not measured."""
 
 from __future__ import annotations
 
@@ -12,18 +7,15 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from thermo_monitor.detect import held_out
-from thermo_monitor.probes.routes.caller import in_optimizer_step
-from thermo_monitor.ranked import PATIENCE, Ranked
-from thermo_monitor.scaling import pending_scale
+from thermo_monitor.measured import Measured
+from thermo_monitor.probes import uncompiled
 from thermo_monitor.step import Step
-from thermo_monitor.transport import Arrival
 
 
-class Monitor(Ranked):
+class Monitor(Measured):
     """Watches one model while it trains.
 
     Args:
@@ -68,12 +60,6 @@ class Monitor(Ranked):
     """
 
     _context: Step | None = None
-    _open = False  # between begin and end of a measured step
-    _slow = False  # the costly probes measure in this step
-    _step = -1
-    _micro_batches = 0  # losses heard in this step
-    _complete = False  # its gradients were told
-    _broken = False  # the last measured step did not come to its end
 
     @property
     def measuring(self) -> bool:
@@ -85,6 +71,7 @@ class Monitor(Ranked):
         """Whether the step under way is one of the costly probes as well."""
         return self._open and self._slow
 
+    @uncompiled.left
     def step(self, step: int) -> AbstractContextManager[None]:
         """A context around one optimizer step; ``step`` counts from 0 and never falls, except after a resume."""
         context = self._context
@@ -93,6 +80,7 @@ class Monitor(Ranked):
         context.number = step
         return context
 
+    @uncompiled.left
     def begin(self, step: int) -> None:
         """An optimizer step begins, unless it is not scheduled: then this comparison is all that happens."""
         try:
@@ -103,38 +91,22 @@ class Monitor(Ranked):
         except Exception as error:  # the schedule is the user's function, the step the user's number
             self.guard.failed("schedule", error)
             return
-        if not (self._parts.listeners if slow else self._parts.fast):
-            return
-        if self._closed:
-            self._reader.tell_once("closed", "this monitor is closed and measures nothing any more.")
-            return
-        if self._open:  # what an earlier step left behind is not of this one
-            self.abandon()
-        if not self._met(step, slow):
-            return
-        with self._meter:
-            self._step, self._slow, self._open, self._complete = step, slow, True, False
-            self._micro_batches = 0
-            self._parts.choose(slow)
-            if slow:
-                self.guard.run("listening", self._ear.open)
+        if self._parts.listeners if slow else self._parts.fast:
+            self._begin(step, slow)
 
+    @uncompiled.left
     def micro_batch(self) -> None:
         """A further micro-batch of the same optimizer step begins."""
         if self._open and self._slow:
-            with self._meter:
-                self.guard.run("listening", self._ear.open)
+            self._open_again()
 
+    @uncompiled.left
     def loss(self, loss: Tensor | float) -> None:
         """Loss of a micro-batch, as the mean over its examples. Not read here: no host synchronisation."""
-        if not self._open or self._again():
-            return
-        with self._meter:
-            value = self.guard.run("loss", _as_tensor, loss)
-            if value is not None:
-                self._micro_batches += 1
-                self._parts.each("on_loss", value)
+        if self._open:
+            self._hear_loss(loss)
 
+    @uncompiled.left
     def gradients(self, scaler: Any = None) -> None:
         """Gradients are complete: call it after ``backward`` and before clipping and the optimizer's step.
 
@@ -142,71 +114,38 @@ class Monitor(Ranked):
             scaler: the ``GradScaler`` of a mixed precision that multiplies the loss. Gradients that it has not unscaled
                 yet are read as if it had.
         """
-        if not self._open:
-            return
-        with self._meter:
-            self._ear.finish()
-            self.measure_gradients(scaler)
+        if self._open:
+            self._measure_gradients(scaler, last=True)
 
+    @uncompiled.left
     def measure_gradients(self, scaler: Any = None) -> None:
         """The same from inside a backward pass, on whatever thread that runs: nothing that listens is touched."""
-        if not self._open or self._again():
-            return
-        with self._meter:
-            self._complete = True
-            self._ear.hub.gradient_scale = self.guard.run("loss scale", pending_scale, scaler, self._optimizer)
-            self._parts.each("before_step")
+        if self._open:
+            self._measure_gradients(scaler, last=False)
 
-    def _again(self) -> bool:
-        """Whether an optimizer evaluates its closure once more in the step, as that of L-BFGS does.
-
-        The first evaluation is the one that is read: like in any other step, loss and gradients are then those of the
-        weights that the step begins with.
-        """
-        return self._complete and in_optimizer_step()
-
+    @uncompiled.left
     def pause(self) -> None:
         """Stop listening until the next micro-batch, for what runs in between (a validation, say)."""
         if self._open:
-            self._ear.shut()
+            self._shut()
 
+    @uncompiled.left
     def end(self) -> None:
         """The optimizer has stepped: send what was measured, read what has arrived."""
-        if not self._open:
-            return
-        with self._meter:
-            self._ear.finish()
-            if self._slow and self._fixed is not None and self._fixed.used:
-                self.guard.run("probe batch", self._fixed.run)
-            self._parts.each("after_step")
-            labels, tensors = self._parts.collect()
-            self._open = self._broken = False
-            examples = self._ear.hub.examples if self._slow else 0
-            self.guard.run(
-                "interventions", self._notices.tell, self.detector, self._step, self._micro_batches, examples
-            )
-            arrivals: list[Arrival] = []
-            if self._pool is None and (self._slow or self._transport.waiting >= PATIENCE):
-                # Not the part "transport": what is under way already shall arrive, also when no more can be sent.
-                arrivals = self.guard.run("arrival", self._transport.arrived) or []
-            self.guard.run("transport", self._transport.send, self._step, (self._slow, labels), tensors)
-            self._meter.bytes = self._transport.bytes + (0 if self._pool is None else self._pool.bytes)
-            for arrival in arrivals:
-                self._reader.read(arrival)
-        stretch = self._cadence.ended(self._step, self._slow)
-        if stretch is not None:
-            self._cadence.stretch(stretch) if self._pool is None else self._pool.propose(stretch)
+        if self._open:
+            self._end()
 
+    @uncompiled.left
     def abandon(self) -> None:
         """The step was broken off: forget what was measured in it."""
-        self._ear.finish()
-        self._open, self._broken = False, True
-        self._parts.forget()
+        self._abandon()
 
+    @uncompiled.left
     def declare(self, reason: str) -> None:
         """Announce an intervention (a new learning rate, batch size, data): what it changes is no surprise."""
-        self.guard.run("detector", self.detector.declare, max(self._step, 0), reason)
+        self._declare(reason)
 
+    @uncompiled.left
     def validation(
         self, name: str, value: Tensor | float, *, step: int | None = None, better: held_out.Better | None = None
     ) -> None:
@@ -223,14 +162,7 @@ class Monitor(Ranked):
             better: ``higher`` or ``lower``, where the name does not say it as ``loss`` and ``accuracy`` do.
         """
         if not self._closed and not self._rank:
-            with self._meter:
-                self.guard.run("validation", self._validation, name, value, step, better)
-
-    def _validation(self, name: str, value: Tensor | float, step: int | None, better: held_out.Better | None) -> None:
-        key = held_out.key(name)
-        self.detector.metric(key, better)
-        step = max(self._step, 0) if step is None else operator.index(step)
-        self._transport.send(step, (False, {"validation": (key, 1)}), [_as_tensor(value)])
+            self._validate(name, value, step, better)
 
     def __enter__(self) -> Monitor:
         return self
@@ -241,27 +173,11 @@ class Monitor(Ranked):
         self._broken = self._broken or kind is not None
         self.close()
 
+    @uncompiled.left
     def close(self) -> None:
         """Read what is still under way, report what was found late, remove everything that was installed.
 
         Harmless when called twice, and after an exception.
         """
-        if self._closed:
-            return
-        self._closed = True
-        whole = not self._open and not self._broken
-        try:
-            self.abandon()
-            if whole:
-                self._last_turn()
-            self.flush()
-            self._reader.finish()
-        finally:
-            try:
-                self._delivery.close()
-            finally:
-                self._take_apart()
-
-
-def _as_tensor(loss: Tensor | float) -> Tensor:
-    return loss.detach() if isinstance(loss, Tensor) else torch.tensor(float(loss), dtype=torch.float64, device="cpu")
+        if not self._closed:
+            self._close()

@@ -14,6 +14,7 @@ from thermo_monitor.guard import Guard, tell
 from thermo_monitor.probes.hooks import Hook
 from thermo_monitor.probes.hub import Hub, module_names, recomputing
 from thermo_monitor.probes.routes import transformers
+from thermo_monitor.probes.routes.caller import called_compiled
 from thermo_monitor.probes.routes.functions import ListeningMode
 
 
@@ -32,6 +33,7 @@ class Ear:
         self.hub = Hub(module_names(model), guard.failed, self._refusals.note)
         self._mode = ListeningMode(self.hub)
         self._keys: list[str] = []
+        self._wrapped = False  # the model is called through a compiled wrapper
         self._finalizer: weakref.finalize[Any, Any] | None = None
 
     @property
@@ -56,6 +58,8 @@ class Ear:
         if not self.hub.listening or recomputing():
             return
         if module is self._model:
+            if not self.hub.entrances:
+                self._wrapped = called_compiled()
             self.hub.entrances += 1
         elif self.hub.entrances:
             return
@@ -87,7 +91,7 @@ class Ear:
         """Why attention may be missing, as far as the model tells."""
         reasons = sorted(set(self.refused.values()))
         reasons += [f"{key} is not read" for key in transformers.unread(self._model)]
-        if _compiled(self._model):
+        if self._wrapped or _compiled(self._model):
             reasons.append("blocks inside compiled code, and checkpointed calls of functions in it, are not heard")
         elif not self.hub.entrances:
             reasons.append("the model was not seen to be called; if it is compiled: blocks inside are not heard")
@@ -102,7 +106,7 @@ class Ear:
         routes = [f"transformers attention under its own key {key!r}" for key in self._keys]
         routes += ["scaled_dot_product_attention, nn.MultiheadAttention and cross_entropy, on measured steps"]
         routes += ["record_attention, record_output, record_representation"]
-        if _compiled(self._model):
+        if self._wrapped or _compiled(self._model):
             routes += ["an operator in a second compiled graph, for scaled_dot_product_attention and the above"]
         lines = [f"heard through: {route}" for route in routes]
         lines += [] if self.hub.heard else ["no attention was heard yet"]

@@ -11,19 +11,12 @@ import torch
 from torch import Tensor
 
 from thermo_monitor.physics.precision import squared_norms
+from thermo_monitor.probes import example_sums
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities, number
 from thermo_monitor.probes.batch import BatchSize
 from thermo_monitor.probes.descent import descent_of
-from thermo_monitor.probes.example_readings import (
-    POSSIBLE,
-    RATIO,
-    TRACE,
-    ExampleReadings,
-    Gradient,
-    Heard,
-    HeardStep,
-    StepSums,
-)
+from thermo_monitor.probes.example_readings import POSSIBLE, RATIO, TRACE, ExampleReadings
+from thermo_monitor.probes.example_sums import Gradient, Heard, HeardStep, StepSums
 from thermo_monitor.probes.fisher_proxy import FisherProxyProbe
 from thermo_monitor.probes.layers import layer_of
 from thermo_monitor.probes.norms import dense
@@ -194,7 +187,7 @@ class _ExampleGradientListener(Listener):
         """Sums over the examples of this rank."""
         heard, count, proxy = label
         cut = len(arrays) - count
-        found: dict[str, Array] = self._readings.shares(heard, arrays[:cut], self._run.rank)
+        found: dict[str, Array] = example_sums.shares(heard, arrays[:cut], self._options.per, self._run.rank)
         if self._proxy is not None:
             found |= {f"proxy {k}": v for k, v in self._proxy.shares(proxy, arrays[cut:]).items()}
         return found
@@ -211,7 +204,7 @@ class _ExampleGradientListener(Listener):
             if together is None:
                 return None
             proxy, arrays = together
-        return (_Together(heard, self._readings.together(heard, sums, present)), len(arrays), proxy), arrays
+        return (_Together(heard, example_sums.together(heard, sums, present)), len(arrays), proxy), arrays
 
     def close(self) -> None:
         """Take the hooks off."""

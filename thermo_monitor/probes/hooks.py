@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from thermo_monitor.probes import hub as hubs
+from thermo_monitor.probes import uncompiled
 
 
 class Hook:
@@ -22,13 +23,14 @@ class Hook:
     def __init__(self, method: Callable[..., None]) -> None:
         self._method = weakref.WeakMethod(method)
 
+    @uncompiled.never_alone
     def __call__(self, *args: Any) -> None:
         """Never returns a value, which would replace what passes through the module."""
         if torch.compiler.is_compiling() or not hubs.ACTIVE:  # traced code is left exactly as it is
             return
         method = self._method()
         if method is not None:
-            method(*args)
+            uncompiled.call(method, *args)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Callable[..., None]:
         return nothing

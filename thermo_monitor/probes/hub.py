@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from thermo_monitor.probes import uncompiled
 from thermo_monitor.probes.calls import AttentionCall, OutputCall, RepresentationCall, unreadable
 
 # Hubs that listen right now. A tuple that is replaced, never changed: reading it is the whole idle cost of a route.
@@ -103,11 +104,13 @@ class Hub:
         finally:
             self._deaf = before
 
+    @uncompiled.never
     def hear(self, part: str, report: Callable[[], None]) -> None:
         """Run a route's report without ever disturbing the program around it; a part that failed is not asked again."""
         if not (self._deaf or self not in ACTIVE or torch.compiler.is_compiling() or recomputing()):
             self._run(part, report)
 
+    @uncompiled.never
     def hear_back(self, part: str, report: Callable[[], None]) -> None:
         """The same from inside a backward pass, where a gradient arrived that was waited for.
 

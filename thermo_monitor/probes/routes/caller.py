@@ -88,6 +88,11 @@ def modules_of_frames() -> Iterator[list[nn.Module]]:
         frame = frame.f_back
 
 
+def called_compiled() -> bool:
+    """Whether what runs was called through a compiled wrapper of a module."""
+    return any(type(module).__name__ == "OptimizedModule" for module in _modules())
+
+
 def in_optimizer_step() -> bool:
     """Whether the caller runs inside the step of an optimizer, which is then in the closure that it was given."""
     frame: FrameType | None = sys._getframe(1)

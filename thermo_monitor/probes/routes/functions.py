@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from thermo_monitor.probes import uncompiled
 from thermo_monitor.probes.calls import AttentionCall, OutputCall, unreadable
 from thermo_monitor.probes.hub import Hub
 from thermo_monitor.probes.routes import compiled, losses, masks
@@ -235,6 +236,16 @@ compiled.REPORTS["multihead"] = _refused
 compiled.REPORTS[compiled.FLEX] = _refused_flex
 
 
+def _traceable(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a function in code that is being traced; two methods by the functions that do the same."""
+    if func is Tensor.unflatten:  # calls that of its base class, which the compiler cannot follow under a mode
+        return torch.unflatten(*args, **kwargs)
+    if func is Tensor.split:  # torch before 2.9 writes a graph that asks the wrong module for it
+        given = {"split_size_or_sections" if name == "split_size" else name: x for name, x in kwargs.items()}
+        return torch.split(*args, **given)
+    return func(*args, **kwargs)
+
+
 class ListeningMode(LowMode):
     """Reports the calls that matter to a hub, and changes none."""
 
@@ -242,6 +253,7 @@ class ListeningMode(LowMode):
         super().__init__()
         self._hub = hub
 
+    @uncompiled.never_alone
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
@@ -254,9 +266,7 @@ class ListeningMode(LowMode):
                 _traced_multihead(*args, **kwargs)
             elif func is _FLEX and not compiled.flex_makes_a_graph():
                 _traced_flex(*args, **kwargs)
-            # The method calls that of its base class, which the compiler cannot follow under a mode: it would break the
-            # graph.
-            return torch.unflatten(*args, **kwargs) if func is Tensor.unflatten else func(*args, **kwargs)
+            return _traceable(func, args, kwargs)
         report, hub = _REPORTS.get(func), self._hub
         if report is not None:
             hub.hear("attention" if report is not _cross_entropy else "output", lambda: report(hub, *args, **kwargs))
