@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 DEMO := runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-browser lint types check format overhead soak clean
+.PHONY: help demo test test-browser lint types check format overhead soak study clean
 
 help:
 	@echo "make demo      train a run that groks and one that does not, and show what is found"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-browser  the TensorBoard tab in a real browser"
 	@echo "make check     lint, types and tests"
 	@echo "make overhead  measure what the monitor costs"
+	@echo "make study     does the specific heat of attention peak before a model generalizes? on two cores"
 	@echo "make soak      ten minutes of faults at random, fifty kills, 20,000 ticks"
 
 $(VENV)/.base: constraints.txt pyproject.toml
@@ -66,6 +67,10 @@ soak: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak.run --minutes 10
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak.killed --kills 50
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak.leaks --ticks 20000
+
+# A cell of the grid that is there is not trained again: it goes on where it was stopped.
+study: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python studies/specific_heat/run.py --figures docs/images
 
 clean:
 	rm -rf $(VENV) runs .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -101,20 +101,19 @@ def test_heads_and_runs_that_are_read_together_are_those_read_alone():
     z = torch.randn(2, 3, 7, 4, 3, 3, dtype=torch.float64)  # runs, layers, examples, heads
     together, pooled = signals.of_heads(z), signals.pooled_over_all(z)
     causal = torch.ones(3, 3, dtype=torch.bool).tril()
-    for run, layer, head in np.ndindex(2, 3, 4):
-        own = z[run, layer, :, head]
+    for i, layer, head in np.ndindex(2, 3, 4):
+        own = z[i, layer, :, head]
         rows = own[:, -1]
-        assert together["B"][run, layer, head].item() == pytest.approx(own[:, causal].var().item())
-        assert together["A answer"][run, layer, head].item() == pytest.approx(specific_heat(rows).mean().item())
-        assert together["B_row answer"][run, layer, head].item() == pytest.approx(rows.var(1, correction=0).mean().item())
-        assert together["D answer"][run, layer, head].item() == pytest.approx(specific_heat_batchmean(rows).item())
-        assert together["V answer"][run, layer, head].item() == pytest.approx(energy_variance(rows).item())
+        assert together["B"][i, layer, head].item() == pytest.approx(own[:, causal].var().item())
+        assert together["A answer"][i, layer, head].item() == pytest.approx(specific_heat(rows).mean().item())
+        assert together["B_row answer"][i, layer, head].item() == pytest.approx(rows.var(1, correction=0).mean().item())
+        assert together["D answer"][i, layer, head].item() == pytest.approx(specific_heat_batchmean(rows).item())
+        assert together["V answer"][i, layer, head].item() == pytest.approx(energy_variance(rows).item())
         both = 0.5 * (specific_heat(rows).mean() + specific_heat(own[:, 1, :2]).mean())
-        assert together["A all"][run, layer, head].item() == pytest.approx(both.item())
+        assert together["A all"][i, layer, head].item() == pytest.approx(both.item())
         ratio = (rows.std(1, correction=0) / math.sqrt(2 * math.log(3))).mean()
-        assert together["freezing_ratio answer"][run, layer, head].item() == pytest.approx(ratio.item())
-    for run in range(2):
-        assert pooled[run].item() == pytest.approx(z[run][..., causal].var().item())
+        assert together["freezing_ratio answer"][i, layer, head].item() == pytest.approx(ratio.item())
+    assert pooled.tolist() == pytest.approx([own[..., causal].var().item() for own in z])
 
 
 def test_one_example_makes_the_batch_mean_canonical_and_its_energy_without_variance():

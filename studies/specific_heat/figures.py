@@ -141,7 +141,7 @@ def _three(values: Sequence[float], digits: int) -> str:
 
 
 def draw_traces(recordings: Mapping[Cell, Mapping[str, NDArray[np.float32]]], file: Path) -> None:
-    """One panel for each signal: runs that grok over runs that never do, in steps since memorization by the grok step."""
+    """One panel for each signal: runs that grok over runs that never do, in units of the delay of generalization."""
     figure, axes = plt.subplots(2, 4, figsize=(11, 5), layout="constrained")
     found = [
         (run, arrays["steps"], series(arrays, i) | {"held-out accuracy": arrays["held-out/accuracy"][:, i]})
@@ -174,7 +174,7 @@ def _main(run: Outcome) -> bool:
 
 
 def draw_peaks(runs: Sequence[Outcome], file: Path) -> None:
-    """Peak step over grok step of each run: one that announces lies below the diagonal, one that dates lies along it."""
+    """Peak step over grok step: a peak that announces lies below the diagonal, one that dates lies along it."""
     names = (*(n for n in SHOWN if n in DEFINITIONS), *(n for n in SHOWN if n not in DEFINITIONS), "logit rms")
     figure, axes = plt.subplots(2, 4, figsize=(11, 5.4), layout="constrained", sharex=True, sharey=True)
     grokking = [run for run in runs if _main(run) and run.groks]
@@ -186,12 +186,13 @@ def draw_peaks(runs: Sequence[Outcome], file: Path) -> None:
             steps = [run.peaks[name, -1, -1].step for run in own]
             axis.plot([run.at for run in own], steps, ".", color=colours[p], markersize=5, label=f"p = {p}")
         nowhere = sum(math.isnan(run.peaks[name, -1, -1].step) for run in grokking)
-        axis.axline((100, 100), slope=1, color=RED, linewidth=0.8)
+        axis.axline((100, 100), (1000, 1000), color=RED, linewidth=0.8)
         axis.set_title(f"{name} (no peak: {nowhere} of {len(grokking)})", fontsize=9)
         axis.tick_params(labelsize=7)
         axis.set_xscale("log")
         axis.set_yscale("log")
-    axes.flat[0].legend(fontsize=7, frameon=False)
+    if moduli:
+        axes.flat[0].legend(fontsize=7, frameon=False)
     figure.supxlabel("grok step", fontsize=8)
     figure.supylabel("peak step (below the line: before generalization)", fontsize=8)
     _save(figure, file)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 CONDITIONS = ("grokking", "weak decay", "no decay", "little data", "shuffled", "fixed scale")
 """What differs within a cell; the last five are the controls of the first.
 
-``weak decay`` and ``no decay`` take away what makes the model generalize in time, ``little data`` what it would find the
-rule from, ``shuffled`` the rule itself: no single one of them can be told from the first by the same trivial difference.
-``fixed scale`` divides the output logits by their own size, so that nothing can follow from their growth; it may grok.
+``weak decay`` and ``no decay`` take away what makes the model generalize in time, ``little data`` what it would find
+the rule from, ``shuffled`` the rule itself: no trivial difference tells all of them from the first. ``fixed scale``
+divides the output logits by their own size, so that nothing can follow from their growth; it may grok.
 """
 LITTLE = 0.25  # share of the pairs in training of ``little data``
 WEAK = 0.03  # of the decay of the others
@@ -70,8 +70,8 @@ class Cell:
 SETS = (tuple((seed, seed) for seed in range(5)), tuple((seed, seed) for seed in range(5, 10)))
 """Seeds of models and splits of the reduced grid: two disjoint sets, so that a conclusion can be looked at twice."""
 PLAN = {19: (0.8, 2500), 23: (0.8, 2000), 31: (0.7, 1500), 41: (0.7, 1100)}
-"""Train share and steps of each modulus of the reduced grid, chosen on seeds from 100 on so that most runs generalize, and
-long after they have memorized: small moduli need more of the pairs for that."""
+"""Train share and steps of each modulus of the reduced grid, chosen on seeds from 100 on so that most runs generalize,
+and long after they have memorized: small moduli need more of the pairs for that."""
 
 
 def reduced() -> list[Cell]:

@@ -26,7 +26,7 @@ NULLS = (
     "sharpening",
     "random time",
 )
-"""Signals that know nothing of specific heat. ``sharpening`` is A of random rows that are spread as those of the run."""
+"""They know nothing of specific heat. ``sharpening`` is A of random rows that are spread as those of the run."""
 DIGITS = 6
 
 Key = tuple[str, int, int]  # a signal, its layer and head; -1: the mean over all

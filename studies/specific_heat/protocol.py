@@ -1,7 +1,7 @@
 """When did it happen: memorization, generalization, and the peak of a signal, by rules fixed before any result.
 
 Signals are taken raw: smoothing moves peaks and makes autocorrelation of its own. A peak is looked for between
-memorization and the end of the run, past generalization: one that is looked for up to there comes before by construction.
+memorization and the end of the run: one that is looked for up to generalization comes before it by construction.
 """
 
 from __future__ import annotations

@@ -22,15 +22,14 @@ from pathlib import Path
 
 import numpy as np
 
-HERE = Path(__file__).parent
 if __name__ == "__main__":
-    sys.path.insert(0, str(HERE.parent))
+    sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from specific_heat import figures, grid, outcome, tables
 from specific_heat.grid import Cell
 
 RECORDINGS = Path("runs/specific_heat")
-RESULTS = HERE / "results"
+RESULTS = Path(__file__).parent / "results"
 GRIDS = {"reduced": grid.reduced, "deep": grid.deep, "full": grid.full}
 
 

@@ -1,4 +1,4 @@
-"""From dates to numbers: for every signal how often, how early and how well its peak announces, and what that is worth."""
+"""From dates to numbers: for every signal how often, how early and how well its peak announces."""
 
 from __future__ import annotations
 
