@@ -32,7 +32,8 @@ def markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 COLUMNS = (
     "peak in",
-    "before generalization",
+    "highest at memorization / at the end",
+    "peak before generalization",
     "by a random time / by peaks of other runs",
     "lead in steps, median (95 %)",
     "rank correlation with the grok step (95 %)",
@@ -55,6 +56,7 @@ def report(arm: str, runs: Sequence[Outcome], found: Mapping[str, Any]) -> str:
     parts += ["## Runs of fixed scale", table(found["fixed scale"])]
     parts += ["## Single heads", heads(found["heads"])]
     parts += ["## Early reading against each control, AUROC", separation(found["separation"])]
+    parts += ["## How far readings have come since memorization", growth(of["all"])]
     parts += ["## Height and width of the peak against the modulus", scaling(of["all"])]
     return "\n\n".join(parts) + "\n"
 
@@ -81,6 +83,7 @@ def cells(row: Mapping[str, Any]) -> list[str]:
     between = f" (95 % {low:.2f} to {high:.2f})" if row["runs"] else ""
     return [
         f"{row['peaks']} of {row['runs']}",
+        f"{row['top at start']} / {row['top at end']}",
         f"{row['before']}{between}",
         f"{row['chance']:.2f} / {row['of other runs']:.2f}",
         _three(row["lead"], 0),
@@ -118,6 +121,18 @@ def separation(rows: Sequence[Mapping[str, Any]]) -> str:
     """One column for each control."""
     kinds = [name for name in rows[0] if name != "signal"]
     return markdown(["signal", *kinds], [[row["signal"], *(f"{row[kind]:.2f}" for kind in kinds)] for row in rows])
+
+
+def growth(rows: Sequence[Mapping[str, Any]]) -> str:
+    """How far a reading has come since memorization."""
+    kinds = ("grown at grok", "grown at end", "grown at end in never")
+    header = [
+        "ratio to memorization, median (quartiles)",
+        "at generalization",
+        "at the end",
+        "at the end of runs that never do",
+    ]
+    return markdown(header, [[row["signal"], *(_three(row[kind], 2) for kind in kinds)] for row in rows])
 
 
 def scaling(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -49,6 +49,7 @@ class Outcome:
         final: the last one.
         peaks: by signal, layer and head.
         early: reading soon after memorization, by signal.
+        levels: readings at memorization, at generalization and at the end, by signal.
     """
 
     p: int
@@ -63,6 +64,7 @@ class Outcome:
     final: float
     peaks: dict[Key, Peak] = field(default_factory=dict)
     early: dict[str, float] = field(default_factory=dict)
+    levels: dict[str, tuple[float, float, float]] = field(default_factory=dict)
 
     @property
     def at(self) -> float:
@@ -123,13 +125,19 @@ def outcomes(cell: Cell, arrays: Mapping[str, NDArray[np.float32]]) -> list[Outc
         for name, values in series(arrays, run).items():
             found.peaks[name, -1, -1] = protocol.peak(steps, values, memorized)
             found.early[name] = protocol.early(steps, values, memorized)
+            found.levels[name] = (*(_at(steps, values, step) for step in (memorized, found.at)), float(values[-1]))
         for name in DEFINITIONS:
             heads = arrays[f"train/{name}"][:, run]
             for layer, head in np.ndindex(heads.shape[1:]):
                 found.peaks[name, layer, head] = protocol.peak(steps, heads[:, layer, head], memorized)
         found.peaks["random time", -1, -1], found.early["random time"] = _random(found)
+        found.levels["random time"] = math.nan, math.nan, math.nan
         out.append(found)
     return out
+
+
+def _at(steps: NDArray[np.int64], values: NDArray[np.floating], step: float) -> float:
+    return float(values[np.searchsorted(steps, step)]) if math.isfinite(step) else math.nan
 
 
 def _random(run: Outcome) -> tuple[Peak, float]:
@@ -142,7 +150,8 @@ def _random(run: Outcome) -> tuple[Peak, float]:
 
 RUN = ("p", "layers", "condition", "model", "split")
 HEADER = (*RUN, "end", "memorized", *(f"grokked {t}" for t in protocol.THRESHOLDS), "best", "final")
-PEAKS = (*RUN, "signal", "layer", "head", "step", "height", "width", "top", "early")
+LEVELS = ("at memorized", "at grokked", "at end")
+PEAKS = (*RUN, "signal", "layer", "head", "step", "height", "width", "top", "early", *LEVELS)
 
 
 def save(runs: Iterable[Outcome], folder: Path) -> None:
@@ -159,9 +168,8 @@ def save(runs: Iterable[Outcome], folder: Path) -> None:
         to.writerow(PEAKS)
         for run in runs:
             for (name, layer, head), found in run.peaks.items():
-                reading = run.early[name] if layer < 0 else math.nan
-                of_peak = (*map(_short, found[:3]), found.top, _short(reading))
-                to.writerow([*run.name, name, layer, head, *of_peak])
+                readings = (run.early[name], *run.levels[name]) if layer < 0 else [math.nan] * 4
+                to.writerow([*run.name, name, layer, head, *map(_short, found[:3]), found.top, *map(_short, readings)])
 
 
 def load(folder: Path) -> list[Outcome]:
@@ -180,6 +188,7 @@ def load(folder: Path) -> list[Outcome]:
             run.peaks[key] = Peak(_long(line["step"]), _long(line["height"]), _long(line["width"]), line["top"])
             if key[1] < 0:
                 run.early[key[0]] = _long(line["early"])
+                run.levels[key[0]] = tuple(_long(line[name]) for name in LEVELS)
     return list(runs.values())
 
 

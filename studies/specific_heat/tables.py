@@ -65,11 +65,21 @@ def _row(name: str, grokking: Sequence[Outcome], never: Sequence[Outcome]) -> Ro
         "top at end": sum(peak.top == "end" for peak in peaks),
         "never": len(never),
         "peaks in never": int(sum(math.isfinite(r.peaks[name, -1, -1].step) for r in never)),
+        "grown at grok": estimates.quartiles(_grown(name, grokking, 1)),
+        "grown at end": estimates.quartiles(_grown(name, grokking, 2)),
+        "grown at end in never": estimates.quartiles(_grown(name, never, 2)),
         "height": _by_modulus(grokking, [peak.height for peak in peaks]),
         "width": _by_modulus(grokking, [peak.width for peak in peaks]),
         "exponent": estimates.exponent(p, np.array([peak.height for peak in peaks])),
         "width exponent": estimates.exponent(p, np.array([peak.width for peak in peaks])),
     }
+
+
+def _grown(name: str, runs: Sequence[Outcome], to: int) -> estimates.Values:
+    """Ratio of a later reading to that at memorization."""
+    levels = np.array([r.levels[name] for r in runs]).reshape(-1, 3)
+    levels = levels[np.isfinite(levels[:, [0, to]]).all(1) & (levels[:, 0] > 0)]
+    return levels[:, to] / levels[:, 0]
 
 
 def heads(runs: Sequence[Outcome], condition: str = "grokking") -> list[Row]:
