@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import binomtest, rankdata
 
 Values = NDArray[np.float64]
-DRAWN = 2000  # bootstrap samples
+DRAWN = 1000  # bootstrap samples
 
 
 def correlation(a: Values, b: Values, group: Values) -> list[float]:

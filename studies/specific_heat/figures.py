@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from specific_heat import signals
+from specific_heat import protocol, signals
 from specific_heat.grid import Cell
 from specific_heat.outcome import DEFINITIONS, NULLS, Outcome, outcomes, series
 from specific_heat.tables import SETS
@@ -45,31 +45,37 @@ COLUMNS = (
 def report(arm: str, runs: Sequence[Outcome], found: Mapping[str, Any]) -> str:
     """All tables of an arm, one for each definition first."""
     of = found["announcements"]
-    verdicts = found["verdicts"]
+    passed = found["verdicts"]
     parts = [f"# {arm}", "## What became of the runs", counts(found["outcomes"])]
     rows = {subset: {row["signal"]: row for row in own} for subset, own in of.items()}
     for name in [*DEFINITIONS, *(f"{name} {signals.SIDES[1]}" for name in DEFINITIONS)]:
         lines = [[subset, *cells(rows[subset][name])] for subset in rows]
-        passed = "; ".join(f"{subset}: {passes(verdicts[subset][name])}" for subset in ("all", *SETS))
-        parts += [f"## {name}", markdown(["runs", *COLUMNS], lines), passed + "."]
+        words = "; ".join(f"{subset}: {passes(passed[subset][name])}" for subset in ("all", *SETS))
+        parts += [f"## {name}", markdown(["runs", *COLUMNS], lines), f"Predictive? {words}."]
+    parts += ["## Verdicts", verdicts(passed)]
     parts += ["## Null signals", table([row for row in of["all"] if row["signal"] in NULLS])]
     parts += ["## Runs of fixed scale", table(found["fixed scale"])]
     parts += ["## Single heads", heads(found["heads"])]
     parts += ["## Early reading against each control, AUROC", separation(found["separation"])]
+    parts += [f"## Peaks from {protocol.LATER} steps after memorization on; no part of the verdict", later(of["all"])]
     parts += ["## How far readings have come since memorization", growth(of["all"])]
     parts += ["## Height and width of the peak against the modulus", scaling(of["all"])]
     return "\n\n".join(parts) + "\n"
 
 
 def counts(rows: Sequence[Mapping[str, Any]]) -> str:
-    """How many runs grok, never do, or something between."""
+    """One row for each condition: how many runs grok, never do, or something between, and when."""
+    moduli = sorted({row["p"] for row in rows})
     lines = []
-    for row in rows:
-        between = row["runs"] - row["grok"] - row["never"]
-        three = (_three(row[name], digits) for name, digits in (("memorized", 0), ("grok step", 0), ("best", 2)))
-        lines.append([row["condition"], row["p"], row["runs"], row["grok"], row["never"], between, *three])
-    header = ["condition", "p", "runs", "grok", "never", "between", "memorized at, median (quartiles)", "grok step"]
-    return markdown([*header, "highest held-out accuracy"], lines)
+    for condition in dict.fromkeys(row["condition"] for row in rows):
+        own = {row["p"]: row for row in rows if row["condition"] == condition}
+        lines.append([condition, *(_count(own[p]) for p in moduli)])
+    return markdown(["grok / never / between: grok step, median (quartiles)", *(f"p = {p}" for p in moduli)], lines)
+
+
+def _count(row: Mapping[str, Any]) -> str:
+    text = f"{row['grok']} / {row['never']} / {row['runs'] - row['grok'] - row['never']}"
+    return f"{text}: {_three(row['grok step'], 0)}" if row["grok"] else text
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -97,7 +103,14 @@ def passes(found: Mapping[str, bool]) -> str:
     """A verdict in words."""
     if all(found.values()):
         return "predictive"
-    return "not predictive (" + ", ".join(f"{name} {'yes' if ok else 'no'}" for name, ok in found.items()) + ")"
+    passed = [name for name, ok in found.items() if ok]
+    return f"no: only {' and '.join(passed)}" if passed else "no: nothing"
+
+
+def verdicts(found: Mapping[str, Mapping[str, Mapping[str, bool]]]) -> str:
+    """What each definition passes, on all runs and on either set of seeds."""
+    lines = [[name, *(passes(found[subset][name]) for subset in found)] for name in found["all"]]
+    return markdown(["signal", *found], lines)
 
 
 def heads(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -135,6 +148,18 @@ def growth(rows: Sequence[Mapping[str, Any]]) -> str:
     return markdown(header, [[row["signal"], *(_three(row[kind], 2) for kind in kinds)] for row in rows])
 
 
+def later(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The peaks that are looked for from some time after memorization on."""
+    header = ["signal", COLUMNS[0], "before generalization", *COLUMNS[4:7]]
+    lines = []
+    for row in rows:
+        own = row["later"]
+        counts = f"{own['peaks']} of {row['runs']}", own["before"]
+        estimates = _three(own["lead"], 0), _three(own["rank correlation"], 2)
+        lines.append([row["signal"], *counts, *estimates, f"{own['peaks in never']} of {row['never']}"])
+    return markdown(header, lines)
+
+
 def scaling(rows: Sequence[Mapping[str, Any]]) -> str:
     """Height and width of the peak against the modulus."""
     moduli = sorted({p for row in rows for p in row["height"]}, key=int)
@@ -169,14 +194,16 @@ def draw_traces(recordings: Mapping[Cell, Mapping[str, NDArray[np.float32]]], fi
     }
     for axis, name in zip(axes.flat, ("held-out accuracy", *SHOWN), strict=True):
         for run, steps, values in sorted(found, key=lambda of: of[0].groks):
+            after = steps >= run.memorized
+            time, y = steps[after] - run.memorized, values[name][after]
             if run.never and run.condition != "fixed scale":
-                axis.plot((steps - run.memorized) / typical[run.p], values[name], color="0.8", linewidth=0.5)
+                axis.plot(time / typical[run.p], y, color="0.78", linewidth=0.5)
             elif run.groks and _main(run):
-                axis.plot((steps - run.memorized) / (run.at - run.memorized), values[name], color=BLUE, linewidth=0.5)
+                axis.plot(time / (run.at - run.memorized), y, color=BLUE, linewidth=0.5)
         axis.axvline(1.0, color=RED, linewidth=0.9)
         axis.set_title(name, fontsize=9)
         axis.set_xlim(0, 3)
-        axis.tick_params(labelsize=7)
+        axis.tick_params(which="both", labelsize=7)
         if name in ("B", "B_row answer", "V answer"):
             axis.set_yscale("log")
     label = "time since memorization, in units of the delay of generalization (red: held-out accuracy .9)\n"
@@ -190,7 +217,7 @@ def _main(run: Outcome) -> bool:
 
 def draw_peaks(runs: Sequence[Outcome], file: Path) -> None:
     """Peak step over grok step: a peak that announces lies below the diagonal, one that dates lies along it."""
-    names = (*(n for n in SHOWN if n in DEFINITIONS), *(n for n in SHOWN if n not in DEFINITIONS), "logit rms")
+    names = (*(n for n in SHOWN if n in DEFINITIONS), *(n for n in SHOWN if n not in DEFINITIONS), "spectral entropy")
     figure, axes = plt.subplots(2, 4, figsize=(11, 5.4), layout="constrained", sharex=True, sharey=True)
     grokking = [run for run in runs if _main(run) and run.groks]
     moduli = sorted({run.p for run in grokking})
@@ -200,6 +227,10 @@ def draw_peaks(runs: Sequence[Outcome], file: Path) -> None:
             own = [run for run in grokking if run.p == p]
             steps = [run.peaks[name, -1, -1].step for run in own]
             axis.plot([run.at for run in own], steps, ".", color=colours[p], markersize=5, label=f"p = {p}")
+            for top, mark in (("start", "v"), ("end", "^")):
+                none = [run for run in own if run.peaks[name, -1, -1].top == top]
+                edge = [run.memorized if top == "start" else run.end for run in none]
+                axis.plot([run.at for run in none], edge, mark, color="0.7", markersize=3)
         nowhere = sum(math.isnan(run.peaks[name, -1, -1].step) for run in grokking)
         axis.axline((100, 100), (1000, 1000), color=RED, linewidth=0.8)
         axis.set_title(f"{name} (no peak: {nowhere} of {len(grokking)})", fontsize=9)
@@ -208,7 +239,7 @@ def draw_peaks(runs: Sequence[Outcome], file: Path) -> None:
         axis.set_yscale("log")
     if moduli:
         axes.flat[0].legend(fontsize=7, frameon=False)
-    figure.supxlabel("grok step", fontsize=8)
+    figure.supxlabel("grok step (grey: no peak, highest at memorization or at the end of the run)", fontsize=8)
     figure.supylabel("peak step (below the line: before generalization)", fontsize=8)
     _save(figure, file)
 

@@ -27,7 +27,7 @@ NULLS = (
     "random time",
 )
 """They know nothing of specific heat. ``sharpening`` is A of random rows that are spread as those of the run."""
-DIGITS = 6
+DIGITS = 5
 
 Key = tuple[str, int, int]  # a signal, its layer and head; -1: the mean over all
 
@@ -50,6 +50,7 @@ class Outcome:
         peaks: by signal, layer and head.
         early: reading soon after memorization, by signal.
         levels: readings at memorization, at generalization and at the end, by signal.
+        later: step of the peak if it is looked for only some time after memorization, by signal.
     """
 
     p: int
@@ -65,6 +66,7 @@ class Outcome:
     peaks: dict[Key, Peak] = field(default_factory=dict)
     early: dict[str, float] = field(default_factory=dict)
     levels: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    later: dict[str, float] = field(default_factory=dict)
 
     @property
     def at(self) -> float:
@@ -125,6 +127,7 @@ def outcomes(cell: Cell, arrays: Mapping[str, NDArray[np.float32]]) -> list[Outc
         for name, values in series(arrays, run).items():
             found.peaks[name, -1, -1] = protocol.peak(steps, values, memorized)
             found.early[name] = protocol.early(steps, values, memorized)
+            found.later[name] = protocol.peak(steps, values, memorized + protocol.LATER).step
             found.levels[name] = (*(_at(steps, values, step) for step in (memorized, found.at)), float(values[-1]))
         for name in DEFINITIONS:
             heads = arrays[f"train/{name}"][:, run]
@@ -132,6 +135,7 @@ def outcomes(cell: Cell, arrays: Mapping[str, NDArray[np.float32]]) -> list[Outc
                 found.peaks[name, layer, head] = protocol.peak(steps, heads[:, layer, head], memorized)
         found.peaks["random time", -1, -1], found.early["random time"] = _random(found)
         found.levels["random time"] = math.nan, math.nan, math.nan
+        found.later["random time"] = found.peaks["random time", -1, -1].step
         out.append(found)
     return out
 
@@ -151,7 +155,7 @@ def _random(run: Outcome) -> tuple[Peak, float]:
 RUN = ("p", "layers", "condition", "model", "split")
 HEADER = (*RUN, "end", "memorized", *(f"grokked {t}" for t in protocol.THRESHOLDS), "best", "final")
 LEVELS = ("at memorized", "at grokked", "at end")
-PEAKS = (*RUN, "signal", "layer", "head", "step", "height", "width", "top", "early", *LEVELS)
+PEAKS = (*RUN, "signal", "layer", "head", "step", "height", "width", "top", "early", *LEVELS, "later")
 
 
 def save(runs: Iterable[Outcome], folder: Path) -> None:
@@ -168,7 +172,7 @@ def save(runs: Iterable[Outcome], folder: Path) -> None:
         to.writerow(PEAKS)
         for run in runs:
             for (name, layer, head), found in run.peaks.items():
-                readings = (run.early[name], *run.levels[name]) if layer < 0 else [math.nan] * 4
+                readings = (run.early[name], *run.levels[name], run.later[name]) if layer < 0 else [math.nan] * 5
                 to.writerow([*run.name, name, layer, head, *map(_short, found[:3]), found.top, *map(_short, readings)])
 
 
@@ -188,6 +192,7 @@ def load(folder: Path) -> list[Outcome]:
             run.peaks[key] = Peak(_long(line["step"]), _long(line["height"]), _long(line["width"]), line["top"])
             if key[1] < 0:
                 run.early[key[0]] = _long(line["early"])
+                run.later[key[0]] = _long(line["later"])
                 run.levels[key[0]] = tuple(_long(line[name]) for name in LEVELS)
     return list(runs.values())
 

@@ -21,6 +21,7 @@ LASTING = 3
 PROMINENT = 2.0
 NEVER = 0.3
 EARLY = 100  # steps after memorization at which runs are ranked by a reading
+LATER = 50  # steps after memorization from which on peaks are looked for once more; no part of the verdict
 WINDOW = 5  # measurements of the running median that stands for the smooth part of a signal
 
 

@@ -119,7 +119,7 @@ def _plain(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [_plain(own) for own in value]
     if isinstance(value, float):
-        return None if math.isnan(value) else float(f"{value:.6g}")
+        return None if math.isnan(value) else float(f"{value:.5g}")
     return value
 
 

@@ -65,6 +65,7 @@ def _row(name: str, grokking: Sequence[Outcome], never: Sequence[Outcome]) -> Ro
         "top at end": sum(peak.top == "end" for peak in peaks),
         "never": len(never),
         "peaks in never": int(sum(math.isfinite(r.peaks[name, -1, -1].step) for r in never)),
+        "later": _later(name, grokking, never),
         "grown at grok": estimates.quartiles(_grown(name, grokking, 1)),
         "grown at end": estimates.quartiles(_grown(name, grokking, 2)),
         "grown at end in never": estimates.quartiles(_grown(name, never, 2)),
@@ -72,6 +73,19 @@ def _row(name: str, grokking: Sequence[Outcome], never: Sequence[Outcome]) -> Ro
         "width": _by_modulus(grokking, [peak.width for peak in peaks]),
         "exponent": estimates.exponent(p, np.array([peak.height for peak in peaks])),
         "width exponent": estimates.exponent(p, np.array([peak.width for peak in peaks])),
+    }
+
+
+def _later(name: str, grokking: Sequence[Outcome], never: Sequence[Outcome]) -> Row:
+    """The same of peaks that are looked for only some time after memorization."""
+    times, grok = np.array([r.later[name] for r in grokking]), np.array([r.at for r in grokking])
+    found = np.isfinite(times)
+    return {
+        "peaks": int(found.sum()),
+        "before": int((times < grok).sum()),
+        "lead": estimates.interval((grok - times)[found]),
+        "rank correlation": estimates.correlation(times[found], grok[found], np.array([r.p for r in grokking])[found]),
+        "peaks in never": int(sum(math.isfinite(r.later[name]) for r in never)),
     }
 
 
