@@ -1,6 +1,8 @@
 """The study of the specific heat: stacked runs are the single ones, peaks are dated by rule."""
 
+import json
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -189,6 +191,28 @@ def test_announcements_of_a_signal_that_announces_and_one_that_does_not():
     assert found["verdicts"]["all"]["A answer"] == {"precedes": False, "dates": True, "separates": True}
     assert not any(found["verdicts"]["all"]["V answer"].values())
     assert "## A answer" in figures.report("made", made, found)
+
+
+KEPT = sorted(run.RESULTS.glob("*/runs.csv"))
+
+
+@pytest.mark.parametrize("kept", [file.parent for file in KEPT], ids=lambda folder: folder.name)
+def test_the_tables_that_are_kept_follow_from_the_dates_that_are_kept(kept):
+    runs = outcome.load(kept)
+    found = tables.everything(runs)
+    assert run._plain(found) == json.loads((kept / "tables.json").read_text())
+    assert figures.report(kept.name, runs, found) == (kept / "tables.md").read_text()
+
+
+def test_the_page_shows_the_tables_that_are_kept():
+    page = (Path(__file__).parent.parent / "docs" / "specific_heat.md").read_text()
+    kept = (run.RESULTS / "one-layer" / "tables.md").read_text()
+    shown = re.findall(r"<!-- from tables.md -->\n((?:\|.*\n)+)", page)
+    assert len(shown) >= 6
+    assert all(block in kept for block in shown)
+    found = json.loads((run.RESULTS / "one-layer" / "tables.json").read_text())
+    for subset in ("all", *tables.SETS):  # the sentence that the page begins with
+        assert not any(all(passed.values()) for passed in found["verdicts"][subset].values())
 
 
 def test_times_that_both_grow_with_the_modulus_are_not_correlated_for_that():

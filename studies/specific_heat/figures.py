@@ -46,20 +46,26 @@ def report(arm: str, runs: Sequence[Outcome], found: Mapping[str, Any]) -> str:
     """All tables of an arm, one for each definition first."""
     of = found["announcements"]
     passed = found["verdicts"]
+    short = [row for row in of["all"] if row["signal"] in (*DEFINITIONS, *NULLS)]
     parts = [f"# {arm}", "## What became of the runs", counts(found["outcomes"])]
+    parts += ["## All runs", table([row for row in short if row["signal"] in DEFINITIONS])]
+    parts += ["## Null signals", table([row for row in short if row["signal"] in NULLS])]
+    parts += ["## Verdicts", verdicts(passed)]
     rows = {subset: {row["signal"]: row for row in own} for subset, own in of.items()}
     for name in [*DEFINITIONS, *(f"{name} {signals.SIDES[1]}" for name in DEFINITIONS)]:
         lines = [[subset, *cells(rows[subset][name])] for subset in rows]
         words = "; ".join(f"{subset}: {passes(passed[subset][name])}" for subset in ("all", *SETS))
         parts += [f"## {name}", markdown(["runs", *COLUMNS], lines), f"Predictive? {words}."]
-    parts += ["## Verdicts", verdicts(passed)]
-    parts += ["## Null signals", table([row for row in of["all"] if row["signal"] in NULLS])]
-    parts += ["## Runs of fixed scale", table(found["fixed scale"])]
+    fixed = [row for row in found["fixed scale"] if row["signal"] in DEFINITIONS]
+    parts += ["## Runs of fixed scale", table(fixed)]
     parts += ["## Single heads", heads(found["heads"])]
-    parts += ["## Early reading against each control, AUROC", separation(found["separation"])]
-    parts += [f"## Peaks from {protocol.LATER} steps after memorization on; no part of the verdict", later(of["all"])]
-    parts += ["## How far readings have come since memorization", growth(of["all"])]
-    parts += ["## Height and width of the peak against the modulus", scaling(of["all"])]
+    parts += [
+        "## Early reading against each control, AUROC",
+        separation([row for row in found["separation"] if row["signal"] in (*DEFINITIONS, *NULLS)]),
+    ]
+    parts += [f"## Peaks from {protocol.LATER} steps after memorization on; no part of the verdict", later(short)]
+    parts += ["## How far readings have come since memorization", growth(short)]
+    parts += ["## Height and width of the peak against the modulus", scaling(short)]
     return "\n\n".join(parts) + "\n"
 
 
