@@ -109,6 +109,7 @@ def test_the_cost_benchmark_prints_one_and_many_series(scripts, capsys):
 def test_the_attention_benchmark_leaves_out_what_takes_too_long(scripts, capsys, tmp_path):
     options = ["--lengths", "64", "128", "--heads", "2", "--json", str(tmp_path / "a.json")]
     out = scripts("attention").main([*options, "--limit", "0.05"])
+    assert "CPU" in out["device"]
     assert (
         len(
             re.findall(

@@ -297,7 +297,7 @@ _TEMPERATURE = (
     Quantity(
         "opt/configurational_temperature", "configurational temperature", "T_C", "loss", "<w . g>/P over a window, g with weight decay",
         "heat of the weights in the valley that they are in; 0 for weights whose scale does not matter",
-        "SGD or heavy ball, mini-batches, stationary loss, <g> = 0", "Wenzel et al. 2020, arXiv:2002.02405",
+        "SGD or heavy ball, mini-batches, stationary loss, <g> = 0 (ratio to T_K at most 2)", "Wenzel et al. 2020, arXiv:2002.02405",
     ),
     Quantity(
         "opt/kinetic_temperature", "kinetic temperature", "T_K", "loss", "(1 + mu)/(2 eta) <|dw|^2>/P over a window",
@@ -306,7 +306,7 @@ _TEMPERATURE = (
     ),
     Quantity(
         "opt/fdr1_ratio", "fluctuation-dissipation ratio", "T_C/T_K", "1", "configurational over kinetic temperature",
-        "1 where the weights have come to a stationary distribution; its error is the noise floor", "as the kinetic temperature",
+        "1 where the weights have come to a stationary distribution, far from it where they drift; its error is the noise floor", "as the kinetic temperature",
         "Yaida 2018, arXiv:1810.00004",
     ),
     Quantity(
