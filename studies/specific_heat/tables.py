@@ -43,7 +43,8 @@ def _row(name: str, grokking: Sequence[Outcome], never: Sequence[Outcome]) -> Ro
     found = np.isfinite(times)
     leads = grok[found] - times[found]
     before = int((leads > 0).sum())
-    elsewhere = [float(np.mean(times[i] < grok[(p == p[i]) & (np.arange(len(p)) != i)])) for i in np.flatnonzero(found)]
+    others = [(p == p[i]) & (np.arange(len(p)) != i) for i in np.flatnonzero(found)]
+    elsewhere = [float(np.mean(t < grok[own])) for t, own in zip(times[found], others, strict=True) if own.any()]
     chance = [(r.at - r.memorized) / (r.end - r.memorized) for r in grokking]
     return {
         "signal": name,
