@@ -47,8 +47,9 @@ def report(arm: str, runs: Sequence[Outcome], found: Mapping[str, Any]) -> str:
     of = found["announcements"]
     passed = found["verdicts"]
     short = [row for row in of["all"] if row["signal"] in (*DEFINITIONS, *NULLS)]
+    own = [row for row in short if row["signal"] in DEFINITIONS]
     parts = [f"# {arm}", "## What became of the runs", counts(found["outcomes"])]
-    parts += ["## All runs", table([row for row in short if row["signal"] in DEFINITIONS])]
+    parts += ["## All runs", table(own)]
     parts += ["## Null signals", table([row for row in short if row["signal"] in NULLS])]
     parts += ["## Verdicts", verdicts(passed)]
     rows = {subset: {row["signal"]: row for row in own} for subset, own in of.items()}
@@ -63,8 +64,14 @@ def report(arm: str, runs: Sequence[Outcome], found: Mapping[str, Any]) -> str:
         "## Early reading against each control, AUROC",
         separation([row for row in found["separation"] if row["signal"] in (*DEFINITIONS, *NULLS)]),
     ]
-    parts += [f"## Peaks from {protocol.LATER} steps after memorization on; no part of the verdict", later(short)]
-    parts += ["## How far readings have come since memorization", growth(short)]
+    parts += [
+        f"## Peaks from {protocol.LATER} steps after memorization on; no part of the verdict",
+        later(own),
+    ]
+    parts += [
+        "## How far readings have come since memorization",
+        growth([row for row in short if row["signal"] in (*DEFINITIONS, "sharpening")]),
+    ]
     parts += ["## Height and width of the peak against the modulus", scaling(short)]
     return "\n\n".join(parts) + "\n"
 
@@ -97,7 +104,7 @@ def cells(row: Mapping[str, Any]) -> list[str]:
         f"{row['peaks']} of {row['runs']}",
         f"{row['top at start']} / {row['top at end']}",
         f"{row['before']}{between}",
-        f"{row['chance']:.2f} / {row['of other runs']:.2f}",
+        " / ".join("-" if math.isnan(x) else f"{x:.2f}" for x in (row["chance"], row["of other runs"])),
         _three(row["lead"], 0),
         _three(row["rank correlation"], 2),
         f"{row['peaks in never']} of {row['never']}",
@@ -115,7 +122,7 @@ def passes(found: Mapping[str, bool]) -> str:
 
 def verdicts(found: Mapping[str, Mapping[str, Mapping[str, bool]]]) -> str:
     """What each definition passes, on all runs and on either set of seeds."""
-    lines = [[name, *(passes(found[subset][name]) for subset in found)] for name in found["all"]]
+    lines = [[name, *(passes(found[subset][name]) for subset in found)] for name in DEFINITIONS]
     return markdown(["signal", *found], lines)
 
 
