@@ -236,7 +236,7 @@ def draw_peaks(runs: Sequence[Outcome], file: Path) -> None:
     figure, axes = plt.subplots(2, 4, figsize=(11, 5.4), layout="constrained", sharex=True, sharey=True)
     grokking = [run for run in runs if _main(run) and run.groks]
     moduli = sorted({run.p for run in grokking})
-    colours = dict(zip(moduli, plt.get_cmap("viridis")(np.linspace(0, 0.85, len(moduli))), strict=True))
+    colours = {p: f"C{i}" for i, p in enumerate(moduli)}
     for axis, name in zip(axes.flat, names, strict=True):
         for p in moduli:
             own = [run for run in grokking if run.p == p]
@@ -263,7 +263,7 @@ def draw_heights(found: Mapping[str, Any], file: Path) -> None:
     """Height of the peak against the modulus, with the quartiles over runs and the fitted exponent."""
     rows = {row["signal"]: row for row in found["announcements"]["all"]}
     figure, axes = plt.subplots(1, 4, figsize=(11, 2.9), layout="constrained")
-    for axis, name in zip(axes.flat, ("A answer", "B", "D answer", "sharpening"), strict=True):
+    for axis, name in zip(axes.flat, ("A answer", "D answer", "V answer", "sharpening"), strict=True):
         row = rows[name]
         moduli = sorted(row["height"], key=int)
         x = np.array([int(p) for p in moduli], float)
@@ -281,4 +281,4 @@ def _save(figure: Figure, file: Path) -> None:
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=90)
     plt.close(figure)
-    Image.open(drawn).convert("RGB").quantize(48).save(file, optimize=True)  # few colours: a third of the size
+    Image.open(drawn).convert("RGB").quantize(96).save(file, optimize=True)  # few colours: a third of the size
