@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from thermo_monitor.detect.eprocess import NOTHING
 from thermo_monitor.detect.phases import MEMORIZED
 from thermo_monitor.records import Event, Reading
 
@@ -151,7 +152,7 @@ def _simplification(state: State, reading: Reading) -> list[Event]:
     if fitted is None or reading.step < 2 * fitted or not math.isfinite(reading.value):
         return []
     own = state["simpler"].setdefault(
-        reading.quantity, {"last": [], "top": -math.inf, "since": reading.step, "low": 0, "told": False}
+        reading.quantity, {"last": [], "top": NOTHING, "since": reading.step, "low": 0, "told": False}
     )
     own["last"] = [*own["last"], reading.value][-SMOOTH:]
     if own["told"] or len(own["last"]) < SMOOTH:
