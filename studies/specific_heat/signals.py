@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -83,7 +84,7 @@ def of_outputs(logits: Tensor, hidden: Tensor, answers: Tensor) -> dict[str, Ten
     }
 
 
-def of_random_rows(frozen: NDArray[np.floating], rows: int = 4096) -> NDArray[np.float64]:
+def of_random_rows(frozen: NDArray[np.floating]) -> NDArray[np.float64]:
     """Definition A of rows of three keys that differ from random ones in nothing: what sharpening alone makes of it.
 
     Rows are Gaussian, centred, and scaled to the standard deviation that belongs to a freezing ratio. As that grows, A
@@ -91,16 +92,20 @@ def of_random_rows(frozen: NDArray[np.floating], rows: int = 4096) -> NDArray[np
 
     Args:
         frozen: [...] freezing ratios, of rows of three keys.
-        rows: that are drawn.
 
     Example:
         >>> of_random_rows(np.array([0.0, 0.2, 1.0, 5.0])).round(2)
         array([0.  , 0.08, 0.55, 0.09])
     """
-    z = np.random.default_rng(0).standard_normal((rows, 3))
+    return np.interp(frozen, *_sharpened())
+
+
+@functools.cache
+def _sharpened() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Freezing ratios, and the mean of A over the same 4096 rows at each."""
+    z = np.random.default_rng(0).standard_normal((4096, 3))
     z -= z.mean(1, keepdims=True)
     z /= z.std(1, keepdims=True)
     grid = np.linspace(0.0, 4.0, 401) ** 3
     scaled = torch.from_numpy(grid[:, None, None] * math.sqrt(2 * math.log(3)) * z)
-    heat = row_statistics(scaled).specific_heat.mean(1).numpy()
-    return np.interp(frozen, grid, heat)
+    return grid, row_statistics(scaled).specific_heat.mean(1).numpy()
