@@ -7,7 +7,7 @@ DEMO := runs/demo
 BENCHMARK := .venv-benchmark
 
 .DEFAULT_GOAL := help
-.PHONY: help demo benchmark test test-browser lint types check format overhead peers soak clean
+.PHONY: help demo benchmark test test-browser lint types check format overhead peers soak study clean
 
 help:
 	@echo "make demo      train a run that groks and one that does not, and show what is found"
@@ -17,6 +17,7 @@ help:
 	@echo "make overhead  measure what the monitor costs"
 	@echo "make benchmark  an environment in .venv-benchmark, for benchmarks/fisher.py and the others that compare"
 	@echo "make peers     measure what others cost that watch a training"
+	@echo "make study     does the specific heat of attention peak before a model generalizes? on two cores"
 	@echo "make soak      ten minutes of faults at random, fifty kills, 20,000 ticks"
 
 $(VENV)/.base: constraints.txt pyproject.toml
@@ -85,6 +86,10 @@ soak: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak.run --minutes 10
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak.killed --kills 50
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak.leaks --ticks 20000
+
+# A cell of the grid that is there is not trained again: it goes on where it was stopped.
+study: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python studies/specific_heat/run.py --figures docs/images
 
 clean:
 	rm -rf $(VENV) $(BENCHMARK) runs .mypy_cache .ruff_cache .pytest_cache .hypothesis

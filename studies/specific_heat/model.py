@@ -25,35 +25,58 @@ class Block(nn.Module):
         self.up = nn.Linear(width, 4 * width)
         self.down = nn.Linear(4 * width, width)
 
-    def forward(self, x: Tensor, last: bool = False) -> tuple[Tensor, Tensor]:
-        """[N, T, d] to [N, T, d] and the scaled logits [N, H, T, T], those of the future included.
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """[N, T, d] to [N, T, d] and the scaled logits [N, H, T, T], those of the future included."""
+        x, z = self.attended(x)
+        return self.fed(x), z
 
-        Of the ``last`` block only the last position is used: then both have T = 1 there, for less than half of the
-        work.
-        """
+    def attended(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The first half of it."""
         n, length, width = x.shape
-        y = self.first(x)
-        if last:
-            parts = self.qkv.weight.split([width, 2 * width])
-            x = x[:, -1:]
-            q = (y[:, -1:] @ parts[0].T).reshape(n, 1, self.heads, -1).transpose(1, 2)
-            k, v = (y @ parts[1].T).reshape(n, length, 2, self.heads, -1).permute(2, 0, 3, 1, 4)
-        else:
-            q, k, v = self.qkv(y).reshape(n, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = self.qkv(self.first(x)).reshape(n, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         if self.rotary:
             q, k = _rotated(q, length), _rotated(k, length)
         z = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
-        future = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)[-z.shape[-2] :]
-        attended = z.masked_fill(future, -math.inf).softmax(-1) @ v
-        x = x + self.out(attended.transpose(1, 2).reshape(n, -1, width))
-        return x + self.down(F.relu(self.up(self.second(x)))), z
+        future = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
+        weighted = z.masked_fill(future, -math.inf).softmax(-1) @ v
+        return x + self.out(weighted.transpose(1, 2).reshape(n, length, width)), z
+
+    def fed(self, x: Tensor) -> Tensor:
+        """The second half: [..., d] to [..., d]."""
+        update: Tensor = self.down(F.relu(self.up(self.second(x))))
+        return x + update
+
+    def answered(self, x: Tensor, places: Tensor) -> Tensor:
+        """The last position alone, of a block that is the first: a few times less work, for training.
+
+        There an input depends on the token and its place only, and the last one is the same in all examples. So keys
+        and values are those of a table, and a logit is looked up, not multiplied out for each example.
+
+        Args:
+            x: [M, d] the table; its last line is the input at the last position.
+            places: [N, 2] lines of the table that come before.
+
+        Returns:
+            [N, d].
+        """
+        m, width = x.shape
+        if self.rotary:
+            raise ValueError("a table of inputs has no positions: give a block without rotation")
+        y = self.first(x)
+        query, both = self.qkv.weight.split([width, 2 * width])
+        q = (query @ y[-1]).view(self.heads, -1)
+        k, v = (y @ both.T).view(m, 2, self.heads, -1).unbind(1)
+        z = (k * q).sum(-1) / math.sqrt(q.shape[-1])
+        # [N, 3, H], and one product with the value of each key.
+        w = torch.cat([z[places], z[-1].expand(len(places), 1, -1)], 1).softmax(1)[..., None]
+        first, second = places.unbind(1)
+        weighted = w[:, 0] * v[first] + w[:, 1] * v[second] + w[:, 2] * v[-1]
+        return self.fed(x[-1] + self.out(weighted.reshape(-1, width)))
 
 
 def _rotated(x: Tensor, length: int) -> Tensor:
     half = x.shape[-1] // 2
-    angle = torch.arange(length, device=x.device)[length - x.shape[-2] :, None] * 10000.0 ** (
-        -torch.arange(half, device=x.device) / half
-    )
+    angle = torch.arange(length, device=x.device)[:, None] * 10000.0 ** (-torch.arange(half, device=x.device) / half)
     a, b = x[..., :half], x[..., half:]
     return torch.cat([a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()], -1)
 
@@ -76,21 +99,25 @@ class Study(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """[N, 3] to logits [N, p]."""
-        x = self.embedding(tokens) + self.position
-        for block in self.blocks[:-1]:
-            x, _ = block(x)
-        x, _ = self.blocks[-1](x, last=True)
-        logits: Tensor = self.unembedding(x[:, -1])
+        if len(self.blocks) > 1:
+            return self.read(tokens)[0]
+        e = self.embedding.weight
+        p = len(e) - 1
+        table = torch.cat([e[:p] + self.position[0], e[:p] + self.position[1], e[p:] + self.position[2]])
+        places = tokens[:, :2] + torch.tensor([0, p], device=tokens.device)
+        logits: Tensor = self.unembedding(self.blocks[0].answered(table, places))
         return logits
 
     def read(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The same with what is measured: logits, representations at the last position [N, d], rows [L, N, H, 3, 3]."""
         x = self.embedding(tokens) + self.position
         rows = []
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x, z = block(x)
             rows.append(z)
-        return self.unembedding(x[:, -1]), x[:, -1], torch.stack(rows)
+        x, z = self.blocks[-1].attended(x)
+        x = self.blocks[-1].fed(x[:, -1])
+        return self.unembedding(x), x, torch.stack([*rows, z])
 
 
 class Reading(nn.Module):

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.func import functional_call, stack_module_state, vmap
 
 from specific_heat import signals
-from specific_heat.grid import CONDITIONS, Cell
+from specific_heat.grid import Cell
 from specific_heat.model import Reading, Study
 from thermo_monitor.demo.modular import Split, modular_addition
 
@@ -43,14 +43,14 @@ class Side:
         present = torch.stack([torch.arange(longest) < len(s.answers) for s in splits])
         return cls(tokens.to(device), answers.to(device), present.to(device))
 
-    def probe(self) -> Side:
-        """Evenly spaced examples of each run, the same at every measurement."""
-        sizes = self.present.sum(1).tolist()
+    def probe(self, runs: slice) -> Side:
+        """Evenly spaced examples of each of some runs, as many of each, the same at every measurement."""
+        sizes = self.present[runs].sum(1).tolist()
         count = min(PROBE, *sizes)
         chosen = torch.stack([torch.linspace(0, size - 1, count).long() for size in sizes]).to(self.answers.device)
         return Side(
-            self.tokens.gather(1, chosen[..., None].expand(-1, -1, 3)),
-            self.answers.gather(1, chosen),
+            self.tokens[runs].gather(1, chosen[..., None].expand(-1, -1, 3)),
+            self.answers[runs].gather(1, chosen),
             torch.ones_like(chosen, dtype=torch.bool),
         )
 
@@ -58,15 +58,28 @@ class Side:
 def splits(cell: Cell) -> tuple[list[Split], list[Split]]:
     """Training and held-out examples of every run, condition after condition."""
     inside, outside = [], []
-    for condition in CONDITIONS:
-        for model, split in cell.seeds:
-            train, held_out = modular_addition(cell.p, cell.share, seed=split)
-            if condition == "shuffled":
-                order = torch.randperm(len(train.answers), generator=torch.Generator().manual_seed(1000 + model))
-                train = Split(train.tokens, train.answers[order])
-            inside.append(train)
-            outside.append(held_out)
+    for condition, (model, split) in cell.runs():
+        train, held_out = modular_addition(cell.p, cell.shares()[condition], seed=split)
+        if condition == "shuffled":
+            train = Split(train.tokens, _shuffled(train, cell.p, seed=1000 + model))
+        inside.append(train)
+        outside.append(held_out)
     return inside, outside
+
+
+def _shuffled(split: Split, p: int, seed: int) -> Tensor:
+    """Answers of other pairs; both orders of a pair keep the same one, as they do in the true task."""
+    low, high = split.tokens[:, :2].sort(1).values.unbind(1)
+    pairs, of = torch.unique(low * p + high, return_inverse=True)
+    order = torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))
+    return ((pairs // p + pairs % p) % p)[order][of]
+
+
+def _sized(logits: Tensor, fixed: Tensor, present: Tensor) -> Tensor:
+    """Those of the runs of fixed scale divided by their size over the examples that are present."""
+    centred = logits - logits.mean(-1, keepdim=True)
+    size = centred.square().mean(2).where(present, 0.0).sum(1) / present.sum(1)
+    return torch.where(fixed[:, None, None], SIZE * centred / size.sqrt()[:, None, None], logits)
 
 
 class Stack:
@@ -74,39 +87,36 @@ class Stack:
 
     def __init__(self, cell: Cell, device: str = "cpu") -> None:
         models = []
-        for _ in CONDITIONS:
-            for model, _split in cell.seeds:
-                torch.manual_seed(model)
-                models.append(Study(cell.p, cell.width, layers=cell.layers).to(device))
+        for _, (model, _) in cell.runs():
+            torch.manual_seed(model)
+            models.append(Study(cell.p, cell.width, layers=cell.layers).to(device))
         self.cell, self.device = cell, device
         self.base = copy.deepcopy(models[0]).to("meta")
         self.reading = Reading(self.base)
         state, _ = stack_module_state(models)  # type: ignore[arg-type]
         self.parameters: dict[str, Tensor] = {name: value.detach().requires_grad_() for name, value in state.items()}
-        decays = [cell.decays()[condition] for condition in CONDITIONS for _ in cell.seeds]
+        of = [condition for condition, _ in cell.runs()]
+        decays = [cell.decays()[condition] for condition in of]
         self.shrink = 1.0 - cell.lr * torch.tensor(decays, device=device)
-        self.fixed = torch.tensor([c == "fixed scale" for c in CONDITIONS for _ in cell.seeds], device=device)
+        self.fixed = torch.tensor([condition == "fixed scale" for condition in of], device=device)
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=cell.lr, betas=(0.9, 0.98), weight_decay=0.0)
         inside, outside = splits(cell)
         self.train, self.held_out = Side.of(inside, device), Side.of(outside, device)
-        self.probes = (self.train.probe(), self.held_out.probe())
+        # Conditions differ in how many examples there are.
+        slices = [slice(of.index(c), of.index(c) + of.count(c)) for c in dict.fromkeys(of)]
+        self.probes = [(runs, (self.train.probe(runs), self.held_out.probe(runs))) for runs in slices]
         self.step = 0
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits [S, N, p]."""
         logits: Tensor = vmap(lambda own, x: functional_call(self.base, own, (x,)))(self.parameters, tokens)
-        return self._sized(logits)
+        return _sized(logits, self.fixed, self.train.present)
 
-    def read(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits [S, N, p], representations [S, N, d], attention logits [S, L, N, H, 3, 3]."""
-        named = {f"model.{name}": value for name, value in self.parameters.items()}
-        logits, hidden, rows = vmap(lambda own, x: functional_call(self.reading, own, (x,)))(named, tokens)
-        return self._sized(logits), hidden, rows
-
-    def _sized(self, logits: Tensor) -> Tensor:
-        centred = logits - logits.mean(-1, keepdim=True)
-        size = centred.square().mean((1, 2), keepdim=True).sqrt()
-        return torch.where(self.fixed[:, None, None], SIZE * centred / size, logits)
+    def read(self, own: dict[str, Tensor], tokens: Tensor, fixed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits [S, N, p], representations [S, N, d], attention logits [S, L, N, H, 3, 3] of some runs."""
+        named = {f"model.{name}": value for name, value in own.items()}
+        logits, hidden, rows = vmap(lambda one, x: functional_call(self.reading, one, (x,)))(named, tokens)
+        return _sized(logits, fixed, torch.ones_like(tokens[..., 0], dtype=torch.bool)), hidden, rows
 
     def advance(self) -> None:
         """One optimizer step of every run."""
@@ -123,44 +133,27 @@ class Stack:
         self.step += 1
 
     @torch.no_grad()
-    def measure(self) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Signals of heads [S, L, H] and of runs [S]."""
-        heads: dict[str, list[Tensor]] = {name: [] for name in signals.HEADS}
-        runs: dict[str, list[Tensor]] = {name: [] for name in (*signals.RUNS, *signals.ORDERS)}
-        seen = [self.read(probe.tokens) for probe in self.probes]
-        for run in range(len(self.shrink)):
-            (inside, held_out) = (
-                signals.of_outputs(logits[run], hidden[run], probe.answers[run], probe.present[run])
-                for (logits, hidden, _), probe in zip(seen, self.probes, strict=True)
-            )
-            rows = torch.cat([rows[run] for _, _, rows in seen], dim=1)
-            for name, value in signals.of_heads(rows).items():
-                heads[name].append(value)
-            of_run = {
-                "B": signals.pooled_over_all(rows),
-                "logit rms": held_out["logit rms"],
-                "spectral entropy": held_out["spectral entropy"],
-                "held-out loss": held_out["loss"],
-                "train loss": inside["loss"],
-                "train accuracy": inside["accuracy"],
-                "held-out accuracy": held_out["accuracy"],
-            }
-            for name, value in of_run.items():
-                runs[name].append(value)
-        out = {name: torch.stack(values) for name, values in runs.items() if values}
+    def measure(self) -> dict[str, Tensor]:
+        """What there is to read: ``train/A answer`` [S, L, H], ``held-out/loss`` [S], ``weight norm`` [S]."""
+        found: dict[str, list[Tensor]] = {}
+        for runs, sides in self.probes:
+            own = {name: value[runs] for name, value in self.parameters.items()}
+            for side, probe in zip(signals.SIDES, sides, strict=True):
+                logits, hidden, rows = self.read(own, probe.tokens, self.fixed[runs])
+                values = signals.of_heads(rows) | signals.of_outputs(logits, hidden, probe.answers)
+                for name, value in (values | {"B of the run": signals.pooled_over_all(rows)}).items():
+                    found.setdefault(f"{side}/{name}", []).append(value)
+        out = {name: torch.cat(values) for name, values in found.items()}
         squares = [p.flatten(1).square().sum(1) for p in self.parameters.values()]
         out["weight norm"] = torch.stack(squares).sum(0).sqrt()
         out["gradient norm"] = self.gradient if self.step else torch.full_like(out["weight norm"], torch.nan)
-        return {name: torch.stack(values) for name, values in heads.items()}, out
+        return out
 
 
 def train(cell: Cell, device: str = "cpu") -> Iterator[tuple[int, dict[str, NDArray[np.float32]]]]:
-    """Steps and what was measured there: ``head:<name>`` [S, L, H] and ``run:<name>`` [S]."""
+    """Steps and what was measured there."""
     stack = Stack(cell, device)
     for step in range(cell.steps + 1):
         if step % cell.every == 0:
-            heads, runs = stack.measure()
-            found = {f"head:{name}": value for name, value in heads.items()}
-            found |= {f"run:{name}": value for name, value in runs.items()}
-            yield step, {name: value.cpu().numpy().astype(np.float32) for name, value in found.items()}
+            yield step, {name: value.cpu().numpy().astype(np.float32) for name, value in stack.measure().items()}
         stack.advance()

@@ -1,170 +1,256 @@
-"""From measurements to numbers: for every signal how often, how early and how well its peak announces."""
+"""From dates to numbers: for every signal how often, how early and how well its peak announces."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
-from specific_heat import protocol, signals
-from specific_heat.grid import CONDITIONS, Cell
+from specific_heat import estimates, protocol, signals
+from specific_heat.grid import CONDITIONS
+from specific_heat.outcome import DEFINITIONS, NULLS, Key, Outcome
 from thermo_monitor.detect.evaluate import auroc
 
-EARLY = 0.5  # share of the median grok step at which runs are ranked, measured from memorization
-SETS = 2
+SIGNALS = (*DEFINITIONS, *(f"{name} {signals.SIDES[1]}" for name in DEFINITIONS), *NULLS)
+SETS = ("first seeds", "second seeds")
+Row = dict[str, Any]
 
 
-@dataclass
-class Trace:
-    """One run.
+def announcements(runs: Sequence[Outcome], others: Sequence[Outcome] = (), condition: str = "grokking") -> list[Row]:
+    """A row for each signal: what its peak says about the runs that grok, and what it does in those that never do.
 
-    Attributes:
-        cell: what it is a run of.
-        condition: see ``grid``.
-        seed: (model, split).
-        steps: of the measurements.
-        heads: [T, L, H] for each name in ``signals.HEADS``.
-        values: [T] for each name in ``signals.RUNS`` and ``signals.ORDERS``.
+    Args:
+        runs: that are judged.
+        others: that only say whether a high or a low reading speaks for generalization; without them AUROC is NaN.
+        condition: of the runs that grok.
     """
-
-    cell: Cell
-    condition: str
-    seed: tuple[int, int]
-    steps: NDArray[np.int64]
-    heads: Mapping[str, NDArray[np.float32]]
-    values: Mapping[str, NDArray[np.float32]]
-    memorized: float = field(init=False)
-    grokked: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        """Date what happened, from the accuracies."""
-        self.memorized = protocol.memorized_at(self.steps, self.values["train accuracy"])
-        self.grokked = protocol.grokked_at(self.steps, self.values["held-out accuracy"])
-
-    @property
-    def never(self) -> bool:
-        """Whether it memorized and its held-out accuracy stayed low throughout."""
-        return bool(np.isfinite(self.memorized) and self.values["held-out accuracy"].max() < protocol.NEVER)
-
-    def signal(self, name: str) -> NDArray[np.floating]:
-        """Mean over heads, then over layers; a signal of the run as it is."""
-        return self.heads[name].mean((1, 2)) if name in self.heads else self.values[name]
+    grokking = [r for r in runs if r.condition == condition and r.groks]
+    never = [r for r in runs if r.condition != condition and r.never]
+    rows = [_row(name, grokking, never) for name in SIGNALS]
+    for row in rows:
+        up = _area(row["signal"], _judged(others, condition)) >= 0.5 if others else None
+        row["auroc"] = math.nan if up is None else _directed(_area(row["signal"], (grokking, never)), up)
+    return rows
 
 
-def traces(cell: Cell, arrays: Mapping[str, NDArray[np.float32]]) -> list[Trace]:
-    """The runs of a cell from its file: arrays [T, S, ...] by name."""
-    labels = [(condition, seed) for condition in CONDITIONS for seed in cell.seeds]
-    steps = arrays["steps"].astype(np.int64)
-    out = []
-    for i, (condition, seed) in enumerate(labels):
-        heads = {name: arrays[f"head:{name}"][:, i] for name in signals.HEADS}
-        values = {name: arrays[f"run:{name}"][:, i] for name in (*signals.RUNS, *signals.ORDERS)}
-        out.append(Trace(cell, condition, seed, steps, heads, values))
+def _row(name: str, grokking: Sequence[Outcome], never: Sequence[Outcome]) -> Row:
+    peaks = [r.peaks[name, -1, -1] for r in grokking]
+    times = np.array([peak.step for peak in peaks])
+    grok = np.array([r.at for r in grokking])
+    p = np.array([r.p for r in grokking])
+    found = np.isfinite(times)
+    leads = grok[found] - times[found]
+    before = int((leads > 0).sum())
+    others = [(p == p[i]) & (np.arange(len(p)) != i) for i in np.flatnonzero(found)]
+    elsewhere = [float(np.mean(t < grok[own])) for t, own in zip(times[found], others, strict=True) if own.any()]
+    chance = [(r.at - r.memorized) / (r.end - r.memorized) for r in grokking]
+    return {
+        "signal": name,
+        "runs": len(grokking),
+        "peaks": int(found.sum()),
+        "before": before,
+        "share": estimates.share(before, len(grokking)),
+        "by threshold": {
+            str(t): int(sum(peak.step < r.grokked[t] for r, peak in zip(grokking, peaks, strict=True)))
+            for t in protocol.THRESHOLDS
+        },
+        "chance": estimates.mean(chance),
+        "of other runs": estimates.mean(elsewhere),
+        "lead": estimates.interval(leads),
+        "relative lead": estimates.interval(leads / np.array([r.at for r in grokking])[found]),
+        "rank correlation": estimates.correlation(times[found], grok[found], p[found]),
+        "rank correlation over all": estimates.correlation(times[found], grok[found], np.zeros(int(found.sum()))),
+        "top at start": sum(peak.top == "start" for peak in peaks),
+        "top at end": sum(peak.top == "end" for peak in peaks),
+        "never": len(never),
+        "peaks in never": int(sum(math.isfinite(r.peaks[name, -1, -1].step) for r in never)),
+        "later": _later(name, grokking, never),
+        "grown at grok": estimates.quartiles(_grown(name, grokking, 1)),
+        "grown at end": estimates.quartiles(_grown(name, grokking, 2)),
+        "grown at end in never": estimates.quartiles(_grown(name, never, 2)),
+        "height": _by_modulus(grokking, [peak.height for peak in peaks]),
+        "width": _by_modulus(grokking, [peak.width for peak in peaks]),
+        "exponent": estimates.exponent(p, np.array([peak.height for peak in peaks])),
+        "width exponent": estimates.exponent(p, np.array([peak.width for peak in peaks])),
+    }
+
+
+def _later(name: str, grokking: Sequence[Outcome], never: Sequence[Outcome]) -> Row:
+    """The same of peaks that are looked for only some time after memorization."""
+    times, grok = np.array([r.later[name] for r in grokking]), np.array([r.at for r in grokking])
+    found = np.isfinite(times)
+    return {
+        "peaks": int(found.sum()),
+        "before": int((times < grok).sum()),
+        "lead": estimates.interval((grok - times)[found]),
+        "rank correlation": estimates.correlation(times[found], grok[found], np.array([r.p for r in grokking])[found]),
+        "peaks in never": int(sum(math.isfinite(r.later[name]) for r in never)),
+    }
+
+
+def _grown(name: str, runs: Sequence[Outcome], to: int) -> estimates.Values:
+    """Ratio of a later reading to that at memorization."""
+    levels = np.array([r.levels[name] for r in runs]).reshape(-1, 3)
+    levels = levels[np.isfinite(levels[:, [0, to]]).all(1) & (levels[:, 0] > 0)]
+    return levels[:, to] / levels[:, 0]
+
+
+def heads(runs: Sequence[Outcome], condition: str = "grokking") -> list[Row]:
+    """A row for each definition and layer: the peaks of the single heads, which have no names across seeds."""
+    grokking = [r for r in runs if r.condition == condition and r.groks]
+    rows = []
+    for name in DEFINITIONS:
+        for layer in sorted({of for r in grokking for _, of, _ in r.peaks if of >= 0}):
+            found = [(r, r.peaks[key]) for r in grokking for key in _heads_of(r, name, layer)]
+            leads = np.array([r.at - peak.step for r, peak in found if math.isfinite(peak.step)])
+            agreed = [_agree(r, name, layer) for r in grokking]
+            rows.append(
+                {
+                    "signal": name,
+                    "layer": layer,
+                    "heads": len(found),
+                    "peaks": len(leads),
+                    "before": int((leads > 0).sum()),
+                    "lead": estimates.quartiles(leads),
+                    "runs whose heads agree": int(sum(agreed)),
+                    "runs": len(grokking),
+                }
+            )
+    return rows
+
+
+def _heads_of(run: Outcome, name: str, layer: int) -> list[Key]:
+    return [key for key in run.peaks if key[0] == name and key[1] == layer]
+
+
+def _agree(run: Outcome, name: str, layer: int) -> bool:
+    """All heads of a layer on the same side of generalization, or all without a peak."""
+    return len({_side(run, run.peaks[key].step) for key in _heads_of(run, name, layer)}) == 1
+
+
+def _side(run: Outcome, step: float) -> int:
+    return 0 if math.isnan(step) else 1 if step < run.at else 2
+
+
+def separation(runs: Sequence[Outcome]) -> list[Row]:
+    """How well an early reading of each signal tells runs that grok from each kind of control, 0 to 1, .5 by chance."""
+    grokking = [r for r in runs if r.condition == "grokking" and r.groks]
+    kinds = dict.fromkeys(r.condition for r in runs if r.condition != "grokking" and r.never)
+    return [
+        {"signal": name}
+        | {kind: _area(name, (grokking, [r for r in runs if r.condition == kind and r.never])) for kind in kinds}
+        for name in SIGNALS
+    ]
+
+
+def verdict(row: Row, nulls: Sequence[Row]) -> dict[str, bool]:
+    """What a signal has to pass to be called predictive, all of it; fixed beforehand.
+
+    ``precedes``: the 95 % interval of the share of runs whose peak comes before generalization is above what a random
+    time and what the peaks of other runs reach. ``dates``: the interval of its rank correlation with the grok step,
+    within moduli, is above zero. ``separates``: among seeds that did not choose its direction, its early reading tells
+    grokking from never grokking better than every null signal; or its median lead is longer than that of every null
+    signal which peaks in no more of the runs that never grok.
+    """
+    low = row["share"][1]
+    rate = _rate(row)
+    better = all(row["auroc"] > null["auroc"] for null in nulls)
+    rivals = [null["lead"][0] for null in nulls if _rate(null) <= rate and math.isfinite(null["lead"][0])]
+    earlier = row["lead"][0] > max(rivals, default=0.0)
+    return {
+        "precedes": bool(low > row["chance"] and low > row["of other runs"]),
+        "dates": bool(row["rank correlation"][1] > 0),
+        "separates": bool(better or earlier),
+    }
+
+
+def halves(runs: Sequence[Outcome]) -> tuple[list[Outcome], list[Outcome]]:
+    """Two disjoint sets of seeds, to see whether the conclusion is the same."""
+    seeds = sorted({(r.split, r.model) for r in runs})
+    first = set(seeds[: (len(seeds) + 1) // 2])
+    return [r for r in runs if (r.split, r.model) in first], [r for r in runs if (r.split, r.model) not in first]
+
+
+def _judged(runs: Sequence[Outcome], condition: str) -> tuple[list[Outcome], list[Outcome]]:
+    return (
+        [r for r in runs if r.condition == condition and r.groks],
+        [r for r in runs if r.condition != condition and r.never],
+    )
+
+
+def _area(name: str, both: tuple[Sequence[Outcome], Sequence[Outcome]]) -> float:
+    """AUROC of the early reading within each modulus, averaged over them: moduli differ in every reading."""
+    areas = []
+    for p in sorted({r.p for r in both[0]}):
+        inside, outside = ([r.early[name] for r in own if r.p == p] for own in both)
+        inside, outside = ([x for x in values if math.isfinite(x)] for values in (inside, outside))
+        if inside and outside:
+            areas.append(auroc(inside, outside))
+    return estimates.mean(areas)
+
+
+def _directed(area: float, up: bool) -> float:
+    return area if up else 1.0 - area
+
+
+def _rate(row: Row) -> float:
+    rate: float = row["peaks in never"] / row["never"] if row["never"] else math.nan
+    return rate
+
+
+def _by_modulus(runs: Sequence[Outcome], values: Sequence[float]) -> dict[str, list[float]]:
+    """Quartiles over the runs of each modulus that have a peak."""
+    out = {}
+    for p in sorted({r.p for r in runs}):
+        own = np.array([value for r, value in zip(runs, values, strict=True) if r.p == p and math.isfinite(value)])
+        if len(own):
+            out[str(p)] = estimates.quartiles(own)
     return out
 
 
-SIGNALS: tuple[str, ...] = (*(n for n in signals.HEADS if n != "B"), *(n for n in signals.RUNS if n != "train loss"))
-
-
-def announcements(runs: Sequence[Trace]) -> list[dict[str, object]]:
-    """A row for each signal: what its peak says about the runs that grok, and what it does in those that never do."""
-    grokking = [r for r in runs if r.condition == "grokking" and math.isfinite(r.grokked) and r.grokked > r.memorized]
-    never = [r for r in runs if r.condition != "grokking" and r.never]
-    rows = [_row(name, grokking, never, runs) for name in SIGNALS]
-    return [*rows, _uniform(grokking, never)]
-
-
-def _row(name: str, grokking: Sequence[Trace], never: Sequence[Trace], runs: Sequence[Trace]) -> dict[str, object]:
-    peaks = [protocol.peak(r.steps, r.signal(name), r.memorized) for r in grokking]
-    times = np.array([time for time, _, _ in peaks])
-    in_never = [protocol.peak(r.steps, r.signal(name), r.memorized)[0] for r in never]
+def everything(runs: Sequence[Outcome]) -> dict[str, Any]:
+    """All tables of an arm: of all runs, of each modulus, of two disjoint sets of seeds; heads, controls, verdicts."""
+    first, second = halves(runs)
+    subsets = dict(zip(SETS, (announcements(first, second), announcements(second, first)), strict=True))
+    whole = announcements(runs)
+    for row, a, b in zip(whole, *subsets.values(), strict=True):
+        row["auroc"] = estimates.mean([a["auroc"], b["auroc"]])  # each with the direction that the other has chosen
+    moduli = {f"p = {p}": announcements([r for r in runs if r.p == p]) for p in sorted({r.p for r in runs})}
+    subsets = {"all": whole, **moduli, **subsets}
     return {
-        "signal": name,
-        **_summary(times, grokking),
-        "never": float(np.mean(np.isfinite(in_never))) if never else math.nan,
-        "auroc": _ranked(name, grokking, never),
-        "height": _by_modulus(grokking, [height for _, height, _ in peaks]),
-        "width": _by_modulus(grokking, [width for _, _, width in peaks]),
+        "outcomes": counts(runs),
+        "announcements": subsets,
+        "fixed scale": announcements(runs, condition="fixed scale"),
+        "heads": heads(runs),
+        "separation": separation(runs),
+        "verdicts": {name: verdicts(rows) for name, rows in subsets.items() if name in ("all", *SETS)},
     }
 
 
-def _summary(times: NDArray[np.float64], grokking: Sequence[Trace]) -> dict[str, object]:
-    grok = np.array([r.grokked for r in grokking])
-    found = np.isfinite(times)
-    leads = grok[found] - times[found]
-    chance = [(r.grokked - r.memorized) / (r.steps[-1] - r.memorized) for r in grokking]
-    return {
-        "runs": len(grokking),
-        "peaks": int(found.sum()),
-        "before": int((leads > 0).sum()),
-        "chance": float(np.mean(chance)) if chance else math.nan,
-        "lead": _quantiles(leads),
-        "spearman": _correlation(times[found], grok[found]),
-    }
+def verdicts(rows: Sequence[Row]) -> dict[str, dict[str, bool]]:
+    """That of each definition against the null signals beside it."""
+    nulls = [row for row in rows if row["signal"] in NULLS]
+    return {row["signal"]: verdict(row, nulls) for row in rows if row["signal"] not in NULLS}
 
 
-def _uniform(grokking: Sequence[Trace], never: Sequence[Trace]) -> dict[str, object]:
-    """A time drawn at random between memorization and the end: what a signal that knows nothing would do."""
-    rng = np.random.default_rng(0)
-    times = np.array([rng.uniform(r.memorized, r.steps[-1]) for r in grokking])
-    return {"signal": "random time", **_summary(times, grokking), "never": 1.0, "auroc": 0.5, "height": {}, "width": {}}
-
-
-def _quantiles(values: NDArray[np.float64]) -> tuple[float, float, float]:
-    if not len(values):
-        return math.nan, math.nan, math.nan
-    low, middle, high = np.quantile(values, [0.25, 0.5, 0.75])
-    return float(middle), float(low), float(high)
-
-
-def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> tuple[float, float, float]:
-    """Spearman's rank correlation and its 95 % bootstrap interval."""
-    if len(a) < 5 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return math.nan, math.nan, math.nan
-    rng = np.random.default_rng(0)
-    drawn = []
-    for _ in range(1000):
-        chosen = rng.integers(0, len(a), len(a))
-        if np.ptp(a[chosen]) and np.ptp(b[chosen]):
-            drawn.append(spearmanr(a[chosen], b[chosen]).statistic)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return float(spearmanr(a, b).statistic), float(low), float(high)
-
-
-def _ranked(name: str, grokking: Sequence[Trace], never: Sequence[Trace]) -> float:
-    """AUROC of the change since memorization at one early step of each modulus, whichever direction tells more."""
-    inside, outside = [], []
-    for p in sorted({r.cell.p for r in grokking}):
-        own = [r for r in grokking if r.cell.p == p]
-        step = np.median([r.memorized + EARLY * (r.grokked - r.memorized) for r in own])
-        scale = np.std([_change(r, name, step) for r in (*own, *(n for n in never if n.cell.p == p))]) or 1.0
-        inside += [_change(r, name, step) / scale for r in own]
-        outside += [_change(r, name, step) / scale for r in never if r.cell.p == p]
-    area = auroc(inside, outside)
-    return max(area, 1.0 - area)
-
-
-def _change(run: Trace, name: str, step: float) -> float:
-    values = run.signal(name)
-    start = int(np.searchsorted(run.steps, run.memorized))
-    return float(values[np.searchsorted(run.steps, step)] - values[start])
-
-
-def _by_modulus(runs: Sequence[Trace], values: Iterable[float]) -> dict[int, float]:
-    """Median of the runs of each modulus."""
-    found: dict[int, list[float]] = {}
-    for run, value in zip(runs, values, strict=True):
-        if math.isfinite(value):
-            found.setdefault(run.cell.p, []).append(value)
-    return {p: float(np.median(own)) for p, own in sorted(found.items())}
-
-
-def halves(runs: Sequence[Trace]) -> tuple[list[Trace], list[Trace]]:
-    """Two disjoint sets of seeds, to see whether the conclusion is the same."""
-    seeds = sorted({r.seed for r in runs})
-    first = set(seeds[::SETS])
-    return [r for r in runs if r.seed in first], [r for r in runs if r.seed not in first]
+def counts(runs: Sequence[Outcome]) -> list[Row]:
+    """How many runs of each condition grok, memorize and never generalize, or do something between."""
+    rows = []
+    for condition in CONDITIONS:
+        for p in sorted({r.p for r in runs}):
+            own = [r for r in runs if r.condition == condition and r.p == p]
+            rows.append(
+                {
+                    "condition": condition,
+                    "p": p,
+                    "runs": len(own),
+                    "grok": sum(r.groks for r in own),
+                    "never": sum(r.never for r in own),
+                    "memorized": estimates.quartiles(np.array([r.memorized for r in own if r.memorized >= 0])),
+                    "grok step": estimates.quartiles(np.array([r.at for r in own if r.groks])),
+                    "best": estimates.quartiles(np.array([r.best for r in own])),
+                }
+            )
+    return rows
