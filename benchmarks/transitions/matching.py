@@ -56,6 +56,21 @@ def holds(change: Change, event: Event) -> bool:
     return change.low <= event.onset <= change.high
 
 
+def _found(changes: Sequence[Change], news: Sequence[Event]) -> list[tuple[Change, Event | None]]:
+    """Each change with the first event of its phase in its window, or the first other one; one event finds one change.
+
+    Wide windows overlap: without that the one event of a memorization would find the generalization after it too.
+    """
+    taken: dict[int, Event] = {}
+    for same in (True, False):
+        for i, change in enumerate(changes):
+            free = (e for e in news if holds(change, e) and not any(e is other for other in taken.values()))
+            own = next((e for e in free if not same or e.phase == change.phase), None)
+            if i not in taken and own is not None:
+                taken[i] = own
+    return [(change, taken.get(i)) for i, change in enumerate(changes)]
+
+
 def match(truth: Truth, events: Sequence[Event]) -> Outcome:
     """Score the events of one run."""
     heard = told(events)
@@ -70,11 +85,9 @@ def match(truth: Truth, events: Sequence[Event]) -> Outcome:
         outcome.wrong = claims
     news = [e for e in heard if e.phase != "scheduled"]
     outcome.told = len(news)
+    outcome.found = _found([c for c in truth.changes if c.counted], news)
     for change in truth.changes:
         inside = [e for e in heard if holds(change, e)]
-        if change.counted:
-            own = [e for e in inside if e.phase == change.phase] or [e for e in inside if e.phase != "scheduled"]
-            outcome.found.append((change, own[0] if own else None))
         if change.phase == "scheduled":
             outcome.scheduled += [e.phase == "scheduled" for e in inside]
         if change.rule == "throw":

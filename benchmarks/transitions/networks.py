@@ -49,17 +49,32 @@ class AttentionOnly(nn.Module):
 
 
 class Perceptron(nn.Module):
-    """Tokens embedded, laid side by side, and two hidden layers."""
+    """Tokens embedded, laid side by side, one hidden layer, which is its only block, and a readout."""
 
     def __init__(self, vocabulary: int, length: int, classes: int, width: int = 48, hidden: int = 256) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, width)
-        self.layers = nn.Sequential(nn.Linear(length * width, hidden), nn.ReLU(), nn.Linear(hidden, classes))
+        self.blocks = nn.ModuleList([nn.Sequential(nn.Linear(length * width, hidden), nn.ReLU())])
+        self.readout = nn.Linear(hidden, classes)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """[B, T] to [B, classes]."""
-        logits: Tensor = self.layers(self.embedding(tokens).flatten(1))
+        hidden = self.blocks[0](self.embedding(tokens).flatten(1).unsqueeze(1))  # one token that holds all
+        logits: Tensor = self.readout(hidden.squeeze(1))
         return logits
+
+
+class Reader(nn.Module):
+    """A gated recurrent unit whose output is its states alone."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.unit = nn.GRU(width, width, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, T, C] to [B, T, C]."""
+        states: Tensor = self.unit(x)[0]
+        return states
 
 
 class Recurrent(nn.Module):
@@ -68,18 +83,17 @@ class Recurrent(nn.Module):
     def __init__(self, vocabulary: int, classes: int, width: int = 96) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary, width)
-        self.unit = nn.GRU(width, width, batch_first=True)
-        self.unembedding = nn.Linear(width, classes)
+        self.blocks = nn.ModuleList([Reader(width)])
+        self.readout = nn.Linear(width, classes)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """[B, T] to [B, classes]."""
-        states, _ = self.unit(self.embedding(tokens))
-        logits: Tensor = self.unembedding(states[:, -1])
+        logits: Tensor = self.readout(self.blocks[0](self.embedding(tokens))[:, -1])
         return logits
 
 
 class Regressor(nn.Module):
-    """A causal transformer on vectors: reads (x_1, y_1), ..., gives a guess of y_i at x_i."""
+    """A causal transformer on vectors: reads points, and gives a number at each."""
 
     def __init__(self, block: type[nn.Module], inputs: int, length: int, width: int = 64, layers: int = 2) -> None:
         super().__init__()

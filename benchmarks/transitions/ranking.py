@@ -1,6 +1,6 @@
-"""Which single number tells runs that will generalize from runs that never do?
+"""Which number tells runs that will generalize from runs that never do: a reading, or a score of the detector?
 
-A number is compared at one step of each run: for one that generalizes the step at which half of the held-out answers
+A reading is compared at one step of each run: for one that generalizes the step at which half of the held-out answers
 are right, for one that never does the median of that step over the runs of the task that it is a control of. What a
 reading does is its change since the training set was fitted; the sign that counts is learned on the seeds for
 development.
@@ -16,7 +16,7 @@ import numpy as np
 
 from thermo_monitor import quantities
 from thermo_monitor.detect.evaluate import auroc
-from transitions.recording import Recording
+from transitions.recording import Curve, Recording
 from transitions.truth import Truth
 
 
@@ -50,6 +50,17 @@ def changes(recording: Recording, truth: Truth, step: float) -> dict[str, float]
     start = fit.end + 20 if fit is not None else 0.1 * step
     keys = {key for _, values in recording.updates for key in values}
     return {key: at(recording, key, step) - at(recording, key, start) for key in keys}
+
+
+def peaks(scores: Mapping[str, Curve], truth: Truth, step: float) -> dict[str, float]:
+    """Largest value of each of the detector's scores from the fit of the training set to a step."""
+    fit = truth.rise("memorization")
+    start = fit.end + 20 if fit is not None else 0
+    out = {}
+    for name, (steps, values) in scores.items():
+        own = values[(steps >= start) & (steps <= step) & np.isfinite(values)]
+        out[name] = float(own.max()) if len(own) else 0.0
+    return out
 
 
 def table(samples: Sequence[Sample]) -> list[tuple[str, float, float, int]]:

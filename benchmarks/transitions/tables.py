@@ -1,0 +1,192 @@
+"""The tables of the scorer: what is asked of the detector, each recipe, labels, and which reading tells runs apart."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from transitions import ranking
+from transitions.intervals import bootstrap, rate, share
+from transitions.rivals import grokking, stuck
+from transitions.run import Run
+from transitions.suite import RECIPES, development
+
+Figure = dict[str, Any]  # what, value, low, high, of: how many runs, changes or steps stand behind it
+
+
+def headline(runs: Sequence[Run]) -> list[Figure]:
+    """What is asked of the detector: the transition itself, then the announcement before it, then the controls."""
+    counted = [(change, event) for run in runs for change, event in run.outcome.found]
+    rows = []
+    for name, phases in (
+        ("rises found, the onset in their window", ("memorization", "generalization")),
+        ("memorization found", ("memorization",)),
+        ("generalization found", ("generalization",)),
+    ):
+        rows.append(_share(name, [event is not None for change, event in counted if change.phase in phases]))
+    right, false = sum(len(r.outcome.labels) for r in runs), sum(len(r.outcome.false) for r in runs)
+    rows.append(_share("told events that match something that happened", [True] * right + [False] * false))
+    rises = [(c, e) for c, e in counted if e is not None and c.half is not None and c.phase == "generalization"]
+    rows.append(
+        _median("steps from the middle of a generalization to its telling", [e.step - c.half for c, e in rises])
+    )
+    rows.append(_share("generalizations found that are called so", [e.phase == "generalization" for _, e in rises]))
+    grokked = [r for r in runs if grokking(r)]
+    leads = [(r.outcome.half - r.outcome.announced) / r.outcome.half for r in grokked]
+    early = [lead for lead in leads if lead > 0]
+    rows.append(_share("grokking runs announced before half of the held-out answers are right", [v > 0 for v in leads]))
+    rows.append(_median("lead as a share of that step, of those announced", early))
+    rows.append(_median("lead, of all grokking runs that were told of", [v for v in leads if np.isfinite(v)]))
+    rows.append(
+        _share("grokking runs announced before the window opens", [bool(r.outcome.precursors) for r in grokked])
+    )
+    never = [r for r in runs if r.truth.outcome == "never"]
+    rows.append(_share("runs that never generalize and are said to", [bool(r.outcome.wrong) for r in never]))
+    rows.append(_rate("announcements in runs that never generalize, in 100,000 steps", never, "wrong"))
+    rows.append(_rate("false alarms of the controls, in 100,000 steps", [r for r in runs if r.recipe.control], "false"))
+    rows.append(
+        _rate("false alarms of the tasks, in 100,000 steps", [r for r in runs if not r.recipe.control], "false")
+    )
+    for name, field in (
+        ("events at declared changes called scheduled", "scheduled"),
+        ("events at throws of the loss called excursions", "excursions"),
+    ):
+        rows.append(_share(name, [flag for r in runs for flag in getattr(r.outcome, field)]))
+    return rows
+
+
+def _share(what: str, hits: Sequence[bool]) -> Figure:
+    value, low, high = share(sum(hits), len(hits))
+    return {"what": what, "value": value, "low": low, "high": high, "of": f"{sum(hits)} of {len(hits)}"}
+
+
+def _median(what: str, values: Sequence[float]) -> Figure:
+    value, low, high = bootstrap(values)
+    return {"what": what, "value": value, "low": low, "high": high, "of": f"{len(values)} runs"}
+
+
+def _rate(what: str, runs: Sequence[Run], field: str) -> Figure:
+    steps, events = sum(r.outcome.steps for r in runs), sum(len(getattr(r.outcome, field)) for r in runs)
+    value, low, high = rate(events, steps / 1e5)
+    return {"what": what, "value": value, "low": low, "high": high, "of": f"{events} in {steps:,} steps"}
+
+
+def recipes(runs: Sequence[Run]) -> list[Figure]:
+    """A row for each recipe."""
+    rows = []
+    for recipe in RECIPES:
+        own = [r for r in runs if r.recipe.name == recipe.name]
+        if not own:
+            continue
+        outcomes = Counter(r.truth.outcome for r in own)
+        counted = [event for r in own for _, event in r.outcome.found]
+        grokked = [r for r in own if grokking(r)]
+        early = sum(r.outcome.announced < r.outcome.half for r in grokked)
+        rows.append(
+            {
+                "run": recipe.name,
+                "outcome": ", ".join(f"{count} {name}" for name, count in sorted(outcomes.items())),
+                "found": f"{sum(e is not None for e in counted)} of {len(counted)}",
+                "announced before half": f"{early} of {len(grokked)}" if grokked else "",
+                "false": sum(len(r.outcome.false) for r in own),
+                "wrongly generalization": sum(len(r.outcome.wrong) for r in own),
+            }
+        )
+    return rows
+
+
+def confusion(runs: Sequence[Run]) -> Counter[tuple[str, str]]:
+    """(what it was, what it was called) of every told event."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for run in runs:
+        counts.update(run.outcome.labels)
+        counts.update(("before a generalization", e.phase) for e in run.outcome.precursors)
+        counts.update(("nothing listed", e.phase) for e in run.outcome.false)
+    return counts
+
+
+def comparison(runs: Sequence[Run]) -> dict[tuple[str, int], float]:
+    """Step of each run at which readings are compared.
+
+    Of one that groks, where half of the held-out answers are right; of one that never does, the median of that step
+    over the runs of the task that it is a control of.
+    """
+    halves: dict[str, list[float]] = {}
+    for run in runs:
+        if grokking(run):
+            halves.setdefault(run.recipe.name, []).append(run.outcome.half)
+    steps = {}
+    for run in runs:
+        task = run.recipe.control_of or run.recipe.name
+        if task in halves and (grokking(run) or stuck(run)):
+            steps[run.recipe.name, run.seed] = run.outcome.half if grokking(run) else float(np.median(halves[task]))
+    return steps
+
+
+def samples(runs: Sequence[Run], steps: Mapping[tuple[str, int], float]) -> list[ranking.Sample]:
+    """The runs that are compared, with what each reading and each score of the detector did until then."""
+    out = []
+    for run in runs:
+        step = steps.get((run.recipe.name, run.seed))
+        if step is not None:
+            values = ranking.changes(run.recording, run.truth, step) | ranking.peaks(run.scores, run.truth, step)
+            out.append(ranking.Sample(grokking(run), development(run.seed), values))
+    return out
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """A number, or a dash for one that is undefined."""
+    return "-" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
+
+
+def interval(triple: Sequence[float | None]) -> str:
+    """A figure and its interval."""
+    value, low, high = triple
+    return number(value) if low is None or value is None else f"{number(value)} ({number(low)} to {number(high)})"
+
+
+def show(result: Mapping[str, Any]) -> None:
+    """All tables in Markdown, from the figures as they are kept."""
+    print(f"{result['seeds']} seeds: {result['runs']} runs, {result['steps']:,} steps\n")
+    rows = [[f["what"], interval((f["value"], f["low"], f["high"])), f["of"]] for f in result["headline"]]
+    print(markdown(["what", "measured", "of"], rows), end="\n\n")
+    announcers = [
+        [
+            a["name"],
+            number(a["limit"]),
+            *(interval(a[k]) for k in ("announced", "lead", "wrong", "rate")),
+            number(a["area"]),
+        ]
+        for a in result["announcers"]
+    ]
+    header = [
+        "announcer",
+        "threshold",
+        "announced before half",
+        "lead",
+        "never, and announced",
+        "false in 100,000",
+        "AUROC",
+    ]
+    print(markdown(header, announcers), end="\n\n")
+    ranked = [[name, number(a), number(b), n] for name, a, b, n in result["ranking"]]
+    print(markdown(["reading", "AUROC, development", "AUROC, reported", "runs"], ranked), end="\n\n")
+    warned = [[number(v) for v in row] for row in result["early_warning"]]
+    print(
+        markdown(["early warning above", "announced", "false positives", "lead", "false in 100,000"], warned),
+        end="\n\n",
+    )
+    names = sorted({name for _, name, _ in result["labels"]})
+    counts = {(was, name): count for was, name, count in result["labels"]}
+    labels = [[was, *(counts.get((was, name), 0) for name in names)] for was in sorted({was for was, _ in counts})]
+    print(markdown(["what it was", *names], labels), end="\n\n")
+    print(markdown(list(result["recipes"][0]), [list(row.values()) for row in result["recipes"]]))
