@@ -18,7 +18,9 @@ IN_A_ROW = 3
 FITTED_IN_A_ROW = 5
 COLLAPSED = 0.05  # entropy fraction below which hardly more than one key is attended
 REPRESENTATION = ("repr/representation_entropy", "repr/spectral_entropy")
-SIMPLER = 0.1  # fall of a normalised entropy of the representations: three times its minimum effect
+EFFECT = 0.1 / 3  # the minimum effect of a normalised entropy of the representations
+SIMPLER = 3 * EFFECT  # fall of one of them that says that representations became simpler
+TOGETHER = 2.5 * EFFECT  # and of both of them, added up
 SLOW = 8  # a fall that takes longer than this many times what memorization took is the slow work of weight decay
 SMOOTH = 5  # readings in the running median that is compared
 UNDECIDED = 0.25  # share of its first value to which the predictive entropy has to fall with the loss
@@ -145,7 +147,8 @@ def _simplification(state: State, reading: Reading) -> list[Event]:
     """A slow fall is a drift to a detector that follows trends; by its size it matters all the same.
 
     The course is followed from twice the step of memorization on: what memorization itself did to the representations
-    has settled then.
+    has settled then. One of the two entropies alone has to fall by three minimum effects; where both fall, each by one
+    and together by two and a half, that says as much, and earlier.
     """
     fitted = state["memorized"]
     if fitted is None or reading.step < 2 * fitted or not math.isfinite(reading.value):
@@ -156,16 +159,19 @@ def _simplification(state: State, reading: Reading) -> list[Event]:
     own["last"] = [*own["last"], reading.value][-SMOOTH:]
     if own["told"] or len(own["last"]) < SMOOTH:
         return []
-    level = sorted(own["last"])[SMOOTH // 2]
+    own["level"] = level = sorted(own["last"])[SMOOTH // 2]
     own["top"] = max(own["top"], level)
-    if level > own["top"] - SIMPLER / 3:
+    if level > own["top"] - EFFECT:
         own["since"] = reading.step
-    own["low"] = own["low"] + 1 if level <= own["top"] - SIMPLER else 0
+    falls = [other["top"] - other["level"] for other in state["simpler"].values() if "level" in other]
+    both = len(falls) == len(REPRESENTATION) and min(falls) >= EFFECT and sum(falls) >= TOGETHER
+    own["low"] = own["low"] + 1 if both or level <= own["top"] - SIMPLER else 0
     if own["low"] < IN_A_ROW:
         return []
     own["told"] = True
     details = {
-        "rule": f"fell by {SIMPLER} or more since the training set was fitted",
+        "rule": f"fell by {own['top'] - level:.3f} since the training set was fitted"
+        + (", both entropies of the representations together" if both else ""),
         "before": own["top"],
         "after": level,
     }
