@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 DEMO := runs/demo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-browser lint types check format overhead soak clean
+.PHONY: help demo test test-browser lint types check format overhead transitions soak clean
 
 help:
 	@echo "make demo      train a run that groks and one that does not, and show what is found"
@@ -14,6 +14,7 @@ help:
 	@echo "make test-browser  the TensorBoard tab in a real browser"
 	@echo "make check     lint, types and tests"
 	@echo "make overhead  measure what the monitor costs"
+	@echo "make transitions  train the runs with known transitions that are not recorded yet, and score the detector"
 	@echo "make soak      ten minutes of faults at random, fifty kills, 20,000 ticks"
 
 $(VENV)/.base: constraints.txt pyproject.toml
@@ -61,6 +62,11 @@ format: $(VENV)/.lint
 
 overhead: $(VENV)/.base
 	$(BIN)/python benchmarks/overhead.py
+
+# Resumable: a run that is recorded is not trained again; remove the recordings to train them all.
+transitions: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/transitions/generate.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/transitions.py --json benchmarks/results/transitions.json
 
 soak: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak.run --minutes 10

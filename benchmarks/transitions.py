@@ -34,6 +34,7 @@ def score(everything: list[Run], seeds: str = "reported") -> dict[str, Any]:
         "steps": sum(r.outcome.steps for r in runs),
         "headline": tables.headline(runs),
         "recipes": tables.recipes(runs),
+        "each": [tables.digest(run) for run in runs],
         "labels": [[was, name, count] for (was, name), count in sorted(tables.confusion(runs).items())],
         "announcers": [row.figures() for row in rivals.table(everything, runs, compared)],
         "ranking": ranking.table(tables.samples(everything, compared)),

@@ -10,6 +10,7 @@ import numpy as np
 
 from transitions import ranking
 from transitions.intervals import bootstrap, rate, share
+from transitions.matching import told
 from transitions.rivals import grokking, stuck
 from transitions.run import Run
 from transitions.suite import RECIPES, development
@@ -96,6 +97,20 @@ def recipes(runs: Sequence[Run]) -> list[Figure]:
             }
         )
     return rows
+
+
+def digest(run: Run) -> Figure:
+    """What came out of one run, in short."""
+    return {
+        "run": run.recipe.name,
+        "seed": run.seed,
+        "outcome": run.truth.outcome,
+        "half": run.outcome.half,
+        "announced": run.outcome.announced,
+        "found": [event is not None for _, event in run.outcome.found],
+        "told": [f"{e.phase} {e.onset}" for e in told(run.events)],
+        "false": len(run.outcome.false),
+    }
 
 
 def confusion(runs: Sequence[Run]) -> Counter[tuple[str, str]]:
