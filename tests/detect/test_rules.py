@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from thermo_monitor.detect import rules
+from thermo_monitor.detect import rules, simpler
 from thermo_monitor.records import Reading
 
 
@@ -95,29 +95,7 @@ def test_a_fall_is_slow_beside_what_memorization_took(readings, slow):
     values = [0.6 - 0.2 * k / readings for k in range(readings)]
     (event,) = feed(state, "repr/spectral_entropy", values, first=2 * fitted)
     assert event.details.get("slow", False) is slow
-    assert (event.step - event.onset > rules.SLOW * fitted) is slow
-
-
-def test_two_entropies_that_fall_together_say_it_earlier_than_one_alone():
-    keys = rules.REPRESENTATION
-
-    def fall(*slopes):
-        state, fitted = memorized()
-        for step in range(2 * fitted, 2 * fitted + 150):
-            for key, slope in zip(keys, slopes, strict=True):
-                found = rules.update(state, Reading(step, key, 0.6 - slope * (step - 2 * fitted)), 0.0)
-                if found:
-                    return step - 2 * fitted, found[0].details["rule"]
-        return None
-
-    together = 2.5 * rules.EFFECT / 0.002  # readings until both have fallen by two and a half minimum effects in all
-    step, why = fall(0.001, 0.001)
-    assert together <= step <= together + 8
-    assert "together" in why
-    alone, why = fall(0.001, 0.0)
-    assert 100 <= alone <= 110
-    assert "together" not in why
-    assert fall(0.0009, 0.0001)[0] > 100  # one that hardly moves is no second witness
+    assert (event.step - event.onset > simpler.SLOW * fitted) is slow
 
 
 def test_the_same_fall_is_nothing_before_memorization_or_right_after_it():
