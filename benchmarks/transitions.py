@@ -20,21 +20,41 @@ from transitions.run import Run, load_all
 from transitions.suite import development
 
 RESULTS = Path(__file__).parent / "results" / "transitions.json"
-LIMITS = (0.3, 0.4, 0.5, 0.6, 0.7)  # of the early-warning score, beside the one that development chooses
+LIMITS = (0.3, 0.5, 0.7, 0.9, 0.99)  # of the early-warning score, beside the one that development chooses
+
+
+ARMS = {
+    "all runs": lambda arm: True,
+    "attention": lambda arm: arm == "attention",
+    "without attention": lambda arm: arm != "attention",
+}
 
 
 def score(everything: list[Run], seeds: str = "reported") -> dict[str, Any]:
     """All figures of the runs of some seeds, ready for JSON; the others only choose thresholds and signs."""
     shown = {"reported": lambda s: not development(s), "development": development, "all": lambda s: True}[seeds]
     runs = [run for run in everything if shown(run.seed)]
-    compared = tables.comparison(everything)
+    arms = {}
+    for name, belongs in ARMS.items():
+        own = [run for run in runs if belongs(run.recipe.arm)]
+        theirs = [run for run in everything if belongs(run.recipe.arm)]
+        if own:
+            arms[name] = of_runs(theirs, own)
     return {
         "seeds": seeds,
+        "arms": arms,
+        "recipes": tables.recipes(runs),
+        "each": [tables.digest(run) for run in runs],
+    }
+
+
+def of_runs(everything: list[Run], runs: list[Run]) -> dict[str, Any]:
+    """The figures of some runs, thresholds and signs chosen on those of ``everything`` that are for development."""
+    compared = tables.comparison(everything)
+    return {
         "runs": len(runs),
         "steps": sum(r.outcome.steps for r in runs),
         "headline": tables.headline(runs),
-        "recipes": tables.recipes(runs),
-        "each": [tables.digest(run) for run in runs],
         "labels": [[was, name, count] for (was, name), count in sorted(tables.confusion(runs).items())],
         "announcers": [row.figures() for row in rivals.table(everything, runs, compared)],
         "ranking": ranking.table(tables.samples(everything, compared)),

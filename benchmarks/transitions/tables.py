@@ -171,37 +171,29 @@ def interval(triple: Sequence[float | None]) -> str:
 
 def show(result: Mapping[str, Any]) -> None:
     """All tables in Markdown, from the figures as they are kept."""
-    print(f"{result['seeds']} seeds: {result['runs']} runs, {result['steps']:,} steps\n")
-    rows = [[f["what"], interval((f["value"], f["low"], f["high"])), f["of"]] for f in result["headline"]]
+    for name, arm in result["arms"].items():
+        print(f"## {name}, {result['seeds']} seeds: {arm['runs']} runs, {arm['steps']:,} steps\n")
+        _show_arm(arm)
+    print(markdown(list(result["recipes"][0]), [list(row.values()) for row in result["recipes"]]))
+
+
+def _show_arm(arm: Mapping[str, Any]) -> None:
+    rows = [[f["what"], interval((f["value"], f["low"], f["high"])), f["of"]] for f in arm["headline"]]
     print(markdown(["what", "measured", "of"], rows), end="\n\n")
+    keys = ("announced", "lead", "wrong", "rate")
     announcers = [
-        [
-            a["name"],
-            number(a["limit"]),
-            *(interval(a[k]) for k in ("announced", "lead", "wrong", "rate")),
-            number(a["area"]),
-        ]
-        for a in result["announcers"]
+        [a["name"], number(a["limit"]), *(interval(a[k]) for k in keys), number(a["area"])] for a in arm["announcers"]
     ]
     header = [
-        "announcer",
-        "threshold",
-        "announced before half",
-        "lead",
-        "never, and announced",
-        "false in 100,000",
-        "AUROC",
-    ]
+        "announcer", "threshold", "announced before half", "lead", "never, and announced", "false in 100,000", "AUROC",
+    ]  # fmt: skip
     print(markdown(header, announcers), end="\n\n")
-    ranked = [[name, number(a), number(b), n] for name, a, b, n in result["ranking"]]
+    ranked = [[name, number(a), number(b), n] for name, a, b, n in arm["ranking"]]
     print(markdown(["reading", "AUROC, development", "AUROC, reported", "runs"], ranked), end="\n\n")
-    warned = [[number(v) for v in row] for row in result["early_warning"]]
-    print(
-        markdown(["early warning above", "announced", "false positives", "lead", "false in 100,000"], warned),
-        end="\n\n",
-    )
-    names = sorted({name for _, name, _ in result["labels"]})
-    counts = {(was, name): count for was, name, count in result["labels"]}
+    warned = [[number(v) for v in row] for row in arm["early_warning"]]
+    header = ["early warning above", "announced", "false positives", "lead", "false in 100,000"]
+    print(markdown(header, warned), end="\n\n")
+    names = sorted({name for _, name, _ in arm["labels"]})
+    counts = {(was, name): count for was, name, count in arm["labels"]}
     labels = [[was, *(counts.get((was, name), 0) for name in names)] for was in sorted({was for was, _ in counts})]
     print(markdown(["what it was", *names], labels), end="\n\n")
-    print(markdown(list(result["recipes"][0]), [list(row.values()) for row in result["recipes"]]))
