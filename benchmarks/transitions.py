@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -77,17 +76,6 @@ def print_events(runs: list[Run]) -> None:
                 )
 
 
-def plain(value: Any) -> Any:
-    """Numbers to six digits, and null for what is undefined or infinite, as JSON has no other word."""
-    if isinstance(value, dict):
-        return {key: plain(own) for key, own in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(own) for own in value]
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    return value
-
-
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     """Print the tables and, for the reported seeds or where asked, keep the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -104,7 +92,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         print_events(
             [r for r in everything if args.seeds == "all" or development(r.seed) == (args.seeds != "reported")]
         )
-    result: dict[str, Any] = plain(score(everything, args.seeds))
+    result: dict[str, Any] = tables.plain(score(everything, args.seeds))
     tables.show(result)
     if args.json:
         args.json.write_text(json.dumps(result, indent=1) + "\n")

@@ -1,6 +1,7 @@
 """The transitions benchmark: truth by written rules, recordings that replay the live run, scores that can fail."""
 
 import dataclasses
+import json
 import math
 import sys
 from pathlib import Path
@@ -12,7 +13,19 @@ from thermo_monitor.records import Event
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 
-from transitions import announcers, follow, intervals, matching, ranking, recording, suite, truth
+from transitions import (
+    announcers,
+    follow,
+    generate,
+    intervals,
+    matching,
+    ranking,
+    recording,
+    run,
+    suite,
+    tables,
+    truth,
+)
 from transitions.problem import Recipe
 from transitions.record import OPTIONS, record
 from transitions.tasks import induction, markov, parity, regression
@@ -203,17 +216,17 @@ def readings(length=800, **series):
 def test_announcers_speak_when_their_rule_says_so():
     steps = np.arange(800)
     noise = 0.01 * np.random.default_rng(0).standard_normal(800)
-    run = readings(repr__spectral_entropy=0.7 - 0.2 * (steps >= 500) + noise)
-    fitted = announcers.fitted(run)
+    made = readings(repr__spectral_entropy=0.7 - 0.2 * (steps >= 500) + noise)
+    fitted = announcers.fitted(made)
     assert 20 < fitted < 40  # 4 * .9^k + .01 is at a tenth of where it began
-    curve = announcers.since(announcers.course(run, "repr/spectral_entropy"))
+    curve = announcers.since(announcers.course(made, "repr/spectral_entropy"))
     assert curve[0][0] >= fitted
     assert announcers.threshold(curve, 0.1, 1.0) == []
     (said,) = announcers.threshold(curve, 0.1, -1.0)
     assert 500 < said <= 530
-    assert announcers.entropy_below(run)[0] == 510
-    assert any(500 <= step < 510 for step in announcers.deviations(run, "repr/spectral_entropy"))
-    assert announcers.page_hinkley(run, "repr/spectral_entropy")[0] >= 500
+    assert announcers.entropy_below(made)[0] == 510
+    assert any(500 <= step < 510 for step in announcers.deviations(made, "repr/spectral_entropy"))
+    assert announcers.page_hinkley(made, "repr/spectral_entropy")[0] >= 500
     assert announcers.fitted(recorded()) is None
     assert announcers.crossings(np.arange(8), np.array([1, 1, 0, 1, 1, 1, 1, 0], bool)) == [5]
 
@@ -246,3 +259,22 @@ def test_the_ranking_learns_its_sign_on_development_seeds_alone():
     ]
     rows = {name: (dev, reported) for name, dev, reported, _ in ranking.table(samples)}
     assert rows == {"a": (1.0, 1.0), "b": (0.5, 0.5)}
+
+
+RESULTS = json.loads((Path(suite.__file__).parent.parent / "results" / "transitions.json").read_text())
+
+
+@pytest.mark.parametrize("name", ["add 31", "compose S4, perceptron", "batch size"])
+def test_a_committed_recording_scores_to_the_committed_figures(name):
+    kept = next(row for row in RESULTS["each"] if row["run"] == name)
+    recipe = next(r for r in suite.RECIPES if r.name == name)
+    loaded = run.load(recipe, kept["seed"], generate.FOLDER)
+    digest = tables.plain(tables.digest(loaded))
+    assert digest == kept
+    written = generate.path(generate.FOLDER, name, kept["seed"]).with_suffix(".json").read_text()
+    assert json.loads(written) == json.loads(json.dumps(dataclasses.asdict(loaded.truth)))
+
+
+def test_every_reported_run_is_in_the_figures():
+    reported = {(r.name, seed) for r in suite.RECIPES for seed in range(suite.SEEDS) if not suite.development(seed)}
+    assert {(row["run"], row["seed"]) for row in RESULTS["each"]} == reported

@@ -53,11 +53,11 @@ _RECURRENT: dict[str, object] = {"network": "recurrent"}
 
 _TASKS = (
     Recipe("add 31", modular("add", 31, 0.7), 900, weight_decay=3.0),
-    Recipe("add 29", modular("add", 29, 0.75), 800, weight_decay=3.0),
+    Recipe("add 29", modular("add", 29, 0.75), 900, weight_decay=3.0),
     Recipe("add 23", modular("add", 23, 0.8, **_SMALL), 1200, lr=2e-3, weight_decay=2.5),
     Recipe("multiply 31", modular("multiply", 31, 0.8, **_SMALL), 1200, lr=2e-3, weight_decay=2.5),
-    Recipe("multiply 23", modular("multiply", 23, 0.82, **_SMALL), 1200, lr=2e-3, weight_decay=2.5),
-    Recipe("divide 23", modular("divide", 23, 0.85, **_SMALL), 1200, lr=2e-3, weight_decay=2.5),
+    Recipe("multiply 23", modular("multiply", 23, 0.85, **_SMALL), 1200, weight_decay=2.5),
+    Recipe("divide 23", modular("divide", 23, 0.9, **_SMALL), 1200, weight_decay=3.0),
     Recipe("induction heads", induction.problem, 1000, lr=2e-3),
     Recipe("regression in context", regression.problem, 1100, lr=2e-3),
     Recipe(
@@ -96,7 +96,7 @@ _MATCHED = (
     _without("add 23", "shuffled labels", problem=modular("add", 23, 0.8, shuffled=True, **_SMALL)),
     _without("multiply 31", "weak weight decay", weight_decay=0.1),
     _without("multiply 23", "too little data", problem=modular("multiply", 23, 0.3, **_SMALL)),
-    _without("divide 23", "shuffled labels", problem=modular("divide", 23, 0.85, shuffled=True, **_SMALL)),
+    _without("divide 23", "shuffled labels", problem=modular("divide", 23, 0.9, shuffled=True, **_SMALL)),
     _without("add 31, perceptron", "too little data", problem=modular("add", 31, 0.3, **_PERCEPTRON)),
     _without("subtract 29, perceptron", "no weight decay", weight_decay=0.0),
     _without("divide 31, perceptron", "too little data", problem=modular("divide", 31, 0.25, **_PERCEPTRON)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -150,6 +151,17 @@ def samples(runs: Sequence[Run], steps: Mapping[tuple[str, int], float]) -> list
             values = ranking.changes(run.recording, run.truth, step) | ranking.peaks(run.scores, run.truth, step)
             out.append(ranking.Sample(grokking(run), development(run.seed), values))
     return out
+
+
+def plain(value: Any) -> Any:
+    """Numbers to six digits, and null for what is undefined or infinite, as JSON has no other word."""
+    if isinstance(value, dict):
+        return {key: plain(own) for key, own in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(own) for own in value]
+    if isinstance(value, float):
+        return float(f"{value:.6g}") if math.isfinite(value) else None
+    return value
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
