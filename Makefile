@@ -66,7 +66,8 @@ overhead: $(VENV)/.base
 # Resumable: a run that is recorded is not trained again; remove the recordings to train them all.
 transitions: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/transitions/generate.py
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/transitions.py --json benchmarks/results/transitions.json
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/transitions.py \
+		--json benchmarks/results/transitions.json --docs docs/transitions.md
 
 soak: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak.run --minutes 10

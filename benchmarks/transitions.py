@@ -13,12 +13,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from transitions import ranking, rivals, tables
+from transitions import ranking, rivals, show, tables
 from transitions.generate import FOLDER
 from transitions.run import Run, load_all
 from transitions.suite import development
 
 RESULTS = Path(__file__).parent / "results" / "transitions.json"
+BEGIN, END = "<!-- transitions -->", "<!-- end of transitions -->"
 LIMITS = (0.3, 0.5, 0.7, 0.9, 0.99)  # of the early-warning score, beside the one that development chooses
 
 
@@ -84,6 +85,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--only", default="", help="runs whose name contains this")
     parser.add_argument("--events", action="store_true", help="list what was told of every run")
     parser.add_argument("--json", type=Path, help=f"where to keep the figures; {RESULTS.name} is the committed one")
+    parser.add_argument("--docs", type=Path, help="page whose tables are written anew")
     args = parser.parse_args(argv)
     everything = load_all(args.folder, args.only)
     if args.seeds == "development":
@@ -92,8 +94,12 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         print_events(
             [r for r in everything if args.seeds == "all" or development(r.seed) == (args.seeds != "reported")]
         )
-    result: dict[str, Any] = tables.plain(score(everything, args.seeds))
-    tables.show(result)
+    result: dict[str, Any] = show.plain(score(everything, args.seeds))
+    tables_text = show.text(result)
+    print(tables_text)
+    if args.docs:
+        before, rest = args.docs.read_text().split(BEGIN)
+        args.docs.write_text(f"{before}{BEGIN}\n{tables_text}\n{END}{rest.split(END)[1]}")
     if args.json:
         args.json.write_text(json.dumps(result, indent=1) + "\n")
     return result

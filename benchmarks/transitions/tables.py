@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -151,61 +150,3 @@ def samples(runs: Sequence[Run], steps: Mapping[tuple[str, int], float]) -> list
             values = ranking.changes(run.recording, run.truth, step) | ranking.peaks(run.scores, run.truth, step)
             out.append(ranking.Sample(grokking(run), development(run.seed), values))
     return out
-
-
-def plain(value: Any) -> Any:
-    """Numbers to six digits, and null for what is undefined or infinite, as JSON has no other word."""
-    if isinstance(value, dict):
-        return {key: plain(own) for key, own in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(own) for own in value]
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    return value
-
-
-def markdown(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
-
-
-def number(value: float | None, digits: int = 2) -> str:
-    """A number, or a dash for one that is undefined."""
-    return "-" if value is None or not np.isfinite(value) else f"{value:.{digits}f}"
-
-
-def interval(triple: Sequence[float | None]) -> str:
-    """A figure and its interval."""
-    value, low, high = triple
-    return number(value) if low is None or value is None else f"{number(value)} ({number(low)} to {number(high)})"
-
-
-def show(result: Mapping[str, Any]) -> None:
-    """All tables in Markdown, from the figures as they are kept."""
-    for name, arm in result["arms"].items():
-        print(f"## {name}, {result['seeds']} seeds: {arm['runs']} runs, {arm['steps']:,} steps\n")
-        _show_arm(arm)
-    print(markdown(list(result["recipes"][0]), [list(row.values()) for row in result["recipes"]]))
-
-
-def _show_arm(arm: Mapping[str, Any]) -> None:
-    rows = [[f["what"], interval((f["value"], f["low"], f["high"])), f["of"]] for f in arm["headline"]]
-    print(markdown(["what", "measured", "of"], rows), end="\n\n")
-    keys = ("announced", "lead", "wrong", "rate")
-    announcers = [
-        [a["name"], number(a["limit"]), *(interval(a[k]) for k in keys), number(a["area"])] for a in arm["announcers"]
-    ]
-    header = [
-        "announcer", "threshold", "announced before half", "lead", "never, and announced", "false in 100,000", "AUROC",
-    ]  # fmt: skip
-    print(markdown(header, announcers), end="\n\n")
-    ranked = [[name, number(a), number(b), n] for name, a, b, n in arm["ranking"]]
-    print(markdown(["reading", "AUROC, development", "AUROC, reported", "runs"], ranked), end="\n\n")
-    warned = [[number(v) for v in row] for row in arm["early_warning"]]
-    header = ["early warning above", "announced", "false positives", "lead", "false in 100,000"]
-    print(markdown(header, warned), end="\n\n")
-    names = sorted({name for _, name, _ in arm["labels"]})
-    counts = {(was, name): count for was, name, count in arm["labels"]}
-    labels = [[was, *(counts.get((was, name), 0) for name in names)] for was in sorted({was for was, _ in counts})]
-    print(markdown(["what it was", *names], labels), end="\n\n")
