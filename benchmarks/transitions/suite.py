@@ -64,7 +64,7 @@ _TASKS = (
         "add 31, perceptron", modular("add", 31, 0.75, **_PERCEPTRON), 1200, weight_decay=3.0, arm="perceptron"
     ),
     Recipe(
-        "subtract 29, perceptron", modular("subtract", 29, 0.65, **_PERCEPTRON), 1300, weight_decay=2.0,
+        "subtract 29, perceptron", modular("subtract", 29, 0.7, **_PERCEPTRON), 1300, weight_decay=2.0,
         arm="perceptron",
     ),
     Recipe(

@@ -28,7 +28,7 @@ def draw(size: int, points: int, source: torch.Generator) -> Batch:
     return torch.cat([x, y * (1.0 - asked), asked], dim=-1), y[:, -1, 0]
 
 
-def problem(seed: int, *, points: int = 8, batch: int = 128, width: int = 32, scale: float = 0.08) -> Problem:
+def problem(seed: int, *, points: int = 8, batch: int = 128, width: int = 32, scale: float = 0.1) -> Problem:
     """Fresh lines at every step; ``scale`` multiplies the first weight matrices."""
     generator = torch.Generator().manual_seed(seed)
     inputs, targets = draw(256, points, torch.Generator().manual_seed(seed + 1000))
