@@ -137,7 +137,9 @@ def test_a_generalization_that_never_comes_is_wrong_and_quiet_events_are_nobodys
 def test_a_declared_change_has_to_be_called_scheduled():
     found = truth.truth(recipe(declared=(300,)), recorded())
     out = matching.match(found, [event(305, 400, "scheduled", level="info"), event(310, 400, "instability")])
-    assert out.scheduled == [True, False]
+    assert out.scheduled == [True]
+    assert matching.match(found, [event(310, 400, "instability")]).scheduled == [False]
+    assert matching.match(found, []).scheduled == []
     assert out.false == []
 
 

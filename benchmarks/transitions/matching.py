@@ -27,8 +27,8 @@ class Outcome:
         announced: step of the first told event that says generalization; NaN without one.
         half: step at which the held-out order parameter passes one half, where the run generalizes; else NaN.
         wrong: told events that say generalization in a run that never does.
-        excursions: events that match a throw, and whether each is an ``excursion``.
-        scheduled: events that match a declared change, and whether each is called ``scheduled``.
+        excursions: for each throw at which there is an event, told or not, whether one is an ``excursion``.
+        scheduled: for each declared change at which there is one, whether one is called ``scheduled``.
         told: number of told events but the scheduled ones.
         steps: length of the run.
     """
@@ -87,11 +87,11 @@ def match(truth: Truth, events: Sequence[Event]) -> Outcome:
     outcome.told = len(news)
     outcome.found = _found([c for c in truth.changes if c.counted], news)
     for change in truth.changes:
-        inside = [e for e in heard if holds(change, e)]
-        if change.phase == "scheduled":
-            outcome.scheduled += [e.phase == "scheduled" for e in inside]
-        if change.rule == "throw":
-            outcome.excursions += [e.kind == "excursion" for e in inside if e.phase != "scheduled"]
+        inside = [e for e in events if holds(change, e) and "part_of" not in e.details]
+        if change.phase == "scheduled" and inside:
+            outcome.scheduled.append(any(e.phase == "scheduled" for e in inside))
+        if change.rule == "throw" and inside:
+            outcome.excursions.append(any(e.kind == "excursion" for e in inside))
     for event in news:
         matching = [c for c in truth.changes if holds(c, event)]
         if matching:

@@ -34,6 +34,8 @@ def headline(runs: Sequence[Run]) -> list[Figure]:
     rows.append(
         _median("steps from the middle of a generalization to its telling", [e.step - c.half for c, e in rises])
     )
+    rows.append(_median("steps from the begin of a generalization to its onset", [e.onset - c.begin for c, e in rises]))
+    rows.append(_share("onsets inside the window before widening", [c.begin <= e.onset <= c.end for c, e in rises]))
     rows.append(_share("generalizations found that are called so", [e.phase == "generalization" for _, e in rises]))
     grokked = [r for r in runs if grokking(r)]
     leads = [(r.outcome.half - r.outcome.announced) / r.outcome.half for r in grokked]
@@ -41,9 +43,9 @@ def headline(runs: Sequence[Run]) -> list[Figure]:
     rows.append(_share("grokking runs announced before half of the held-out answers are right", [v > 0 for v in leads]))
     rows.append(_median("lead as a share of that step, of those announced", early))
     rows.append(_median("lead, of all grokking runs that were told of", [v for v in leads if np.isfinite(v)]))
-    rows.append(
-        _share("grokking runs announced before the window opens", [bool(r.outcome.precursors) for r in grokked])
-    )
+    begins = [r.truth.rise("generalization") for r in grokked]
+    before = [rise is not None and r.outcome.announced < rise.begin for r, rise in zip(grokked, begins, strict=True)]
+    rows.append(_share("grokking runs announced before a tenth are", before))
     never = [r for r in runs if r.truth.outcome == "never"]
     rows.append(_share("runs that never generalize and are said to", [bool(r.outcome.wrong) for r in never]))
     rows.append(_rate("announcements in runs that never generalize, in 100,000 steps", never, "wrong"))
@@ -52,8 +54,8 @@ def headline(runs: Sequence[Run]) -> list[Figure]:
         _rate("false alarms of the tasks, in 100,000 steps", [r for r in runs if not r.recipe.control], "false")
     )
     for name, field in (
-        ("events at declared changes called scheduled", "scheduled"),
-        ("events at throws of the loss called excursions", "excursions"),
+        ("declared changes with an event, called scheduled", "scheduled"),
+        ("throws of the loss with an event, called an excursion", "excursions"),
     ):
         rows.append(_share(name, [flag for r in runs for flag in getattr(r.outcome, field)]))
     return rows
