@@ -157,8 +157,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     batch, heads, width = (8, 16, 128) if device == "cuda" else (1, 8, 64)
     batch, heads, width = args.batch or batch, args.heads or heads, args.width or width
-    name = torch.cuda.get_device_name() if device == "cuda" else "CPU, 1 thread"
-    print(f"{name}, torch {torch.__version__}, {batch} x {heads} heads of {width}, causal\n")
+    machine = torch.cuda.get_device_name() if device == "cuda" else "CPU, 1 thread"
+    print(f"{machine}, torch {torch.__version__}, {batch} x {heads} heads of {width}, causal\n")
     with torch.no_grad():
         rows: list[dict[str, Any]] = []
         expected: dict[str, float] = {}
@@ -171,7 +171,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             expected |= {name: float("inf") for name in expected if name not in rows[-1]}
     print(table(rows))
     out = {
-        "device": name,
+        "device": machine,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "date": date.today().isoformat(),

@@ -41,7 +41,7 @@ def megabytes() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("prompts", 1000), ("samples", 8), ("tokens", 32), ("threads", 2), ("batch", 128)):
+    for name, default in (("prompts", 1000), ("samples", 8), ("tokens", 32), ("threads", 2), ("batch", 256)):
         parser.add_argument(f"--{name}", type=int, default=default)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)

@@ -99,9 +99,28 @@ def test_the_fusion_benchmark_prints_both_rules_and_the_average_is_no_later(scri
     assert json.loads((tmp_path / "f.json").read_text())["arl"] == 10_000
 
 
+def test_the_benchmark_of_segment_counts_false_changes_and_found_ones_by_length(scripts, capsys, tmp_path):
+    script = scripts("segment_lengths")
+    out = script.main(["--lengths", "600", "--seeds", "1", "--first", "3", "--json", str(tmp_path / "s.json")])
+    assert cells(capsys.readouterr().out, "independent") == ["0.0", "0.0"]
+    assert out["step of 3, AR .5"]["600"] == {
+        "false": 0.0, "false_sure": 0.0, "count": 0.0, "count_sure": 0.0, "found": 1.0, "found_sure": 1.0
+    }  # fmt: skip
+    assert json.loads((tmp_path / "s.json").read_text())["seeds"] == [3, 4]
+    jump = script.score(
+        lambda n, seed: script.Series(np.arange(n) // (n // 2) * 9.0 + script.noise(n, seed)), 100, range(2)
+    )
+    assert jump["false"] == 100.0  # one change in each that the truth does not have
+
+
 def test_the_cost_benchmark_prints_one_and_many_series(scripts, capsys):
-    out = scripts("detector_cost").main(["--series", "3", "--ticks", "5"])
-    assert len(re.findall(r"^\| [13], [a-z ]+ \| [0-9.]+ ms", capsys.readouterr().out, re.M)) == 3
+    script = scripts("detector_cost")
+    script.ROUNDS = 1
+    out = script.main(["--series", "3", "--ticks", "5", "--readings", "600"])
+    text = capsys.readouterr().out
+    assert len(re.findall(r"^\| [13], [a-z ]+ \| [0-9.]+ ms", text, re.M)) == 3
+    assert len(re.findall(r"^\| [a-z0-9, ]+ \| [0-9.]+ \([0-9.]+, [0-9.]+\) \|$", text, re.M)) == 8
+    assert all(0.0 < low <= middle <= high for low, middle, high in out["segment"]["600"].values())
     assert 1000 < out["many"]["bytes"] <= 16 * 1024
     assert 0 < out["many"]["fastest"] <= out["many"]["median"]
 
@@ -109,6 +128,7 @@ def test_the_cost_benchmark_prints_one_and_many_series(scripts, capsys):
 def test_the_attention_benchmark_leaves_out_what_takes_too_long(scripts, capsys, tmp_path):
     options = ["--lengths", "64", "128", "--heads", "2", "--json", str(tmp_path / "a.json")]
     out = scripts("attention").main([*options, "--limit", "0.05"])
+    assert "CPU" in out["device"]
     assert (
         len(
             re.findall(

@@ -297,7 +297,7 @@ _TEMPERATURE = (
     Quantity(
         "opt/configurational_temperature", "configurational temperature", "T_C", "loss", "<w . g>/P over a window, g with weight decay",
         "heat of the weights in the valley that they are in; 0 for weights whose scale does not matter",
-        "SGD or heavy ball, mini-batches, stationary loss, <g> = 0", "Wenzel et al. 2020, arXiv:2002.02405",
+        "SGD or heavy ball, mini-batches, stationary loss, <g> = 0 (ratio to T_K at most 2)", "Wenzel et al. 2020, arXiv:2002.02405",
     ),
     Quantity(
         "opt/kinetic_temperature", "kinetic temperature", "T_K", "loss", "(1 + mu)/(2 eta) <|dw|^2>/P over a window",
@@ -306,7 +306,7 @@ _TEMPERATURE = (
     ),
     Quantity(
         "opt/fdr1_ratio", "fluctuation-dissipation ratio", "T_C/T_K", "1", "configurational over kinetic temperature",
-        "1 where the weights have come to a stationary distribution; its error is the noise floor", "as the kinetic temperature",
+        "1 where the weights have come to a stationary distribution, far from it where they drift; its error is the noise floor", "as the kinetic temperature",
         "Yaida 2018, arXiv:1810.00004",
     ),
     Quantity(
@@ -617,7 +617,7 @@ _DETECTION = (
     Quantity(
         "detect/early_warning", "early warning (experimental)", "W", "1",
         "min(smaller fall / e, sum of falls / 2.5 e, 1) of both entropies of repr/ since the fit, e = .03; less if slow, 0 unless weights shrink",
-        "how far a generalization is on its way to be announced: 1 says that both entropies have fallen; never an alarm itself",
+        "how far a generalization is on its way to be announced; found to be a weak sign, and no alarm itself",
         "a baseline is known; 0 before the training set is fitted", "ours; judged in docs/transitions.md", low=0.0, high=1.0,
     ),
 )  # fmt: skip

@@ -184,6 +184,20 @@ def test_a_cube_is_refused():
         segment(np.zeros((2, 2, 2)))
 
 
+def test_levels_that_a_random_walk_explains_as_well_stand_in_doubt_and_a_jump_out_of_it_does_not():
+    walks = [np.cumsum(noise(200, seed)) for seed in range(8)]
+    levels = [change for x in walks for change in segment(x, confidence=True)]
+    assert len(levels) >= 3
+    assert all("random walk" in change.doubt for change in levels)
+    (change,) = segment(noise(300, 0, 0.9) + 12.0 * sigmoid(300, 200), confidence=True)
+    assert (change.index, change.doubt) == (pytest.approx(200, abs=2), "")
+
+
+def test_a_short_spike_is_no_pair_of_changes():
+    x = [noise(300, s, 0.9) + 25.0 * spike(300, 120 + 9 * s, 3.0) for s in range(8)]
+    assert sum(len(segment(values)) for values in x) <= 1
+
+
 @pytest.mark.parametrize(("seed", "middle"), [(4, 1265), (5, 1284)])
 def test_a_step_of_one_deviation_in_many_readings_is_not_taken_for_a_curve(seed, middle):
     values = noise(2000, seed) - (np.arange(2000) >= middle)

@@ -4,8 +4,9 @@ import math
 import numpy as np
 import pytest
 
-from thermo_monitor.detect import OnlineDetector
+from thermo_monitor.detect import OnlineDetector, late
 from thermo_monitor.detect.synthetic import noise, sigmoid, spike
+from thermo_monitor.detect.voting import Change
 from thermo_monitor.records import Event
 
 N = 1500
@@ -103,6 +104,15 @@ def test_a_long_run_of_missing_readings_is_one_divergence():
     state, events = run(OnlineDetector(patience=30), x)
     assert shape(events) == [("divergence", 700, 729, "none")]
     assert state["missing"] == N - 700
+
+
+@pytest.mark.parametrize("declared", [(), (640,)])
+def test_each_long_gap_is_one_divergence_dated_at_its_first_reading_and_a_short_one_is_none(declared):
+    x = noise(N, 5)
+    for start, end in ((300, 329), (640, 700), (1000, 1031)):
+        x[start:end] = np.nan
+    _, events = run(OnlineDetector(patience=30), x, {10 * step for step in declared}, range(0, 10 * N, 10))
+    assert shape(events) == [("divergence", 6400, 6690, "none"), ("divergence", 10_000, 10_290, "none")]
 
 
 def test_a_trend_without_an_end_is_at_most_a_drift():
@@ -227,6 +237,24 @@ def test_a_declared_change_is_scheduled_and_a_later_one_is_not():
     assert events[0].onset == 600
 
 
+def test_a_change_that_was_followed_when_an_intervention_came_is_named_in_its_event():
+    x = noise(N, 14, phi=0.5) - 12.0 * sigmoid(N, 600)  # sharp, so that its alarm waits
+    _, events = run(OnlineDetector(), x, declared={640})
+    (event,) = events
+    assert (event.phase, event.onset) == ("scheduled", 640)
+    assert abs(event.details["pending"] - 600) <= 2
+    _, events = run(OnlineDetector(), x, declared={600})
+    assert "pending" not in events[0].details
+
+
+def test_numbers_of_numpy_leave_a_state_that_json_holds():
+    detector = OnlineDetector(burn_in=20)
+    state = detector.init()
+    for step in range(40):
+        state, _ = detector.update(state, np.float32(step % 3), np.int64(step))
+    json.dumps(detector.declare(state, np.int64(40), "x"), allow_nan=False)
+
+
 def test_repeated_steps_are_dropped_and_counted():
     x = noise(N, 15) + 4.0 * sigmoid(N, 1000)
     steps = [*range(800), *range(600, N)]
@@ -349,6 +377,16 @@ def test_a_run_shorter_than_the_burn_in_has_late_events_too():
     detector = OnlineDetector(minimum_effect=0.05)
     state, _ = run(detector, (np.arange(60) >= 30) * 1.0)
     assert [e.onset for e in detector.late(state)] == [30]
+
+
+def test_a_late_event_carries_the_doubt_of_its_change(monkeypatch):
+    found = [Change(30, 28, 32, ("a", "b", "c"), "a walk")]
+    monkeypatch.setattr(late, "segment", lambda values, confidence: found)
+    detector = OnlineDetector(minimum_effect=0.05)
+    state, _ = run(detector, (np.arange(60) >= 30) * 1.0)
+    assert [event.details["doubt"] for event in detector.late(state)] == ["a walk"]
+    found[0] = Change(30, 28, 32, ("a", "b", "c"))
+    assert "doubt" not in detector.late(state)[0].details
 
 
 def test_a_smooth_trend_or_a_small_change_is_not_a_late_event():

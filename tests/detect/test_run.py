@@ -68,6 +68,33 @@ def test_a_run_resumed_from_json_again_and_again_finds_the_same():
     assert facts(play(RunDetector(), grokking(), resumed_every=37)) == facts(play(RunDetector(), grokking()))
 
 
+def test_steps_that_are_seen_again_count_nowhere():
+    once, again = RunDetector(), RunDetector()
+    seen = []
+    for step, readings in grokking():
+        seen.append(readings)
+        once.update(readings)
+        again.update(readings)
+        if step in (70, 500):  # within memorization and after generalization
+            repeated = [event for old in seen[-60:] for event in again.update(old)]
+            assert repeated == []
+    first, second = once.state_dict(), again.state_dict()
+    overlaps = [state.pop("overlap") for state in second["states"].values()]
+    assert min(overlaps) > 0
+    assert sum(state.pop("overlap") for state in first["states"].values()) == 0
+    for part in ("states", "curves", "warning", "rules"):
+        assert second[part] == first[part]
+
+
+def test_the_state_is_plain_json_at_every_step():
+    detector = RunDetector()
+    for step, readings in grokking(400):
+        bad = Reading(step, "attn/entropy_fraction", math.nan if step % 50 else 0.5)
+        detector.update([*readings, bad])
+        if step % 10 == 0:
+            assert json.loads(json.dumps(detector.state_dict(), allow_nan=False)) == detector.state_dict()
+
+
 def test_what_was_declared_is_explained():
     detector = RunDetector(OnlineDetector(arl=10_000, burn_in=40))
     rng = np.random.default_rng(1)

@@ -510,6 +510,48 @@ def test_a_model_in_training_reads_at_every_step():
     assert set(POSSIBLE[:-2]) <= {r.quantity for r in sink.readings}
 
 
+def in_training(model, batches, scaler, optimizer):
+    sink = MemorySink()
+    with Monitor(model, optimizer, every=1, preset=[ALL], sinks=[sink], strict=True) as monitor:
+        for step, (inputs, labels) in enumerate(batches):
+            with monitor.step(step):
+                loss = F.cross_entropy(model(inputs), labels)
+                monitor.loss(loss)
+                scaler.scale(loss).backward()
+                monitor.gradients(scaler)
+                scaler.step(optimizer)
+                scaler.update()
+                optimizer.zero_grad()
+    return [r for r in sink.readings if r.quantity == TRACE]
+
+
+def test_a_step_that_the_loss_scaler_skips_is_no_reading():
+    # A scale that overflows single precision: skipped, halved until it fits.
+    torch.manual_seed(0)
+    model, data = nn.Linear(3, 4), (100 * torch.randn(5, 3), torch.randint(4, (5,)))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, backoff_factor=2.0**-110)
+    wanted = mean_square(copy.deepcopy(model), F.cross_entropy, data)
+    first, second, third = in_training(model, [data] * 3, scaler, optimizer)
+    assert math.isnan(first.value)
+    assert first.reason == "non_finite"
+    assert second.value == pytest.approx(wanted, rel=1e-5)  # of weights that did not move
+    assert third.value != second.value
+
+
+def test_a_batch_without_examples_in_a_training_is_no_reading_and_the_next_one_is():
+    torch.manual_seed(0)
+    model, data = nn.Linear(3, 4), (torch.randn(5, 3), torch.randint(4, (5,)))
+    empty = (torch.zeros(0, 3), torch.zeros(0, dtype=torch.long))
+    wanted = mean_square(copy.deepcopy(model), F.cross_entropy, data)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    optimizer = torch.optim.SGD(model.parameters(), 0.0)
+    first, second, third = in_training(model, [data, empty, data], scaler, optimizer)
+    assert math.isnan(second.value)
+    assert second.reason
+    assert first.value == third.value == pytest.approx(wanted, rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

@@ -92,6 +92,20 @@ def test_cold_start_is_too_early_and_a_descent_is_not_stationary():
     assert reasons[-1] == "not_stationary"
 
 
+def test_weights_that_drift_under_a_loss_that_stands_still_have_no_configurational_temperature():
+    # The measured loss lies flat along a direction, in which a constant force moves weights that are far from zero.
+    class Slope(Valley):
+        def forward(self):
+            return super().forward() - 2.0 * self.weights.sum()
+
+    model = Slope(h=0.0, offset=-500.0)
+    sink = run(model, torch.optim.SGD(model.parameters(), lr=0.001), 200)
+    heat, ratio = last(sink, _CONFIGURATIONAL), last(sink, _FDR)
+    assert (heat.value != heat.value, heat.reason) == (True, "not_stationary")
+    assert ratio.value > 2 + 4 * ratio.error
+    assert last(sink, _KINETIC).value > 0
+
+
 def test_another_learning_rate_starts_the_window_again():
     def between(step, model, optimizer):
         if step == 100:

@@ -76,7 +76,7 @@ def prompt_entropy(
     top_k: int | None = None,
     top_p: float | None = None,
     seed: int = 0,
-    batch: int = 128,
+    batch: int = 256,
     progress: bool = False,
 ) -> Iterator[PromptEntropy]:
     """Estimate S_L of prompts, one record after the other in their order; memory does not grow with their number.

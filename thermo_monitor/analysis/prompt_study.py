@@ -131,7 +131,7 @@ def against_answers(
     stop: int | Sequence[int] | None = None,
     resamples: int = 1000,
     seed: int = 0,
-    batch: int = 128,
+    batch: int = 256,
     **options: Any,
 ) -> AnswerStudy:
     """Whether a low prompt entropy goes with a right answer.

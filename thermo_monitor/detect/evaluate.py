@@ -162,9 +162,8 @@ def bootstrap(
         return Estimate(math.nan, math.nan, math.nan)
     chosen = np.random.default_rng(seed).integers(len(runs), size=(draws, len(runs)))
     values = np.array([statistic([runs[i] for i in row]) for row in chosen.tolist()], dtype=np.float64)
-    values = values[~np.isnan(values)]
     tails = (0.5 - 0.5 * level, 0.5 + 0.5 * level)
-    low, high = np.quantile(values, tails).tolist() if values.size else (math.nan, math.nan)
+    low, high = (math.nan, math.nan) if np.isnan(values).all() else np.nanquantile(values, tails).tolist()
     return Estimate(float(statistic(list(runs))), low, high)
 
 
@@ -187,8 +186,8 @@ def pairs(truth: Sequence[int], found: Sequence[int], margin: int) -> int:
         >>> pairs([10, 14], [12, 16], margin=2), pairs([10], [9, 11], margin=2)
         (2, 1)
     """
-    left, right, count = sorted(truth), sorted(found), 0
-    i = j = 0
+    left, right = sorted(truth), sorted(found)
+    i = j = count = 0
     while i < len(left) and j < len(right):
         if abs(left[i] - right[j]) <= margin:
             count, i, j = count + 1, i + 1, j + 1
@@ -227,8 +226,7 @@ def covering(annotations: Sequence[Sequence[int]], found: Sequence[int], n: int)
     """
 
     def segments(dates: Sequence[int]) -> list[tuple[int, int]]:
-        edges = [0, *sorted({d for d in dates if 0 < d < n}), n]
-        return list(pairwise(edges))
+        return list(pairwise([0, *sorted({d for d in dates if 0 < d < n}), n]))
 
     def jaccard(a: tuple[int, int], b: tuple[int, int]) -> float:
         return max(min(a[1], b[1]) - max(a[0], b[0]), 0) / (max(a[1], b[1]) - min(a[0], b[0]))

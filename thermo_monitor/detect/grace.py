@@ -25,6 +25,8 @@ def begin(state: State, settings: Settings, step: int, reason: str) -> None:
     if state["mode"] != "grace":
         low, high, _, _ = watch.expected(state)
         state["grace"] = {"low": low, "high": high, "step": step}
+        if state["mode"] == "follow" and state["open"] is None:
+            state["grace"]["pending"] = state["follow"]["onset"]
         state["stat"]["frozen"] = state["stat"]["frozen"] or alarm.frozen(state)
     state["grace"]["left"] = max(settings.burn_in // 2, 10)
     state["mode"], state["follow"], state["open"], state["shift"] = "grace", None, None, None
@@ -59,6 +61,8 @@ def _explained(
         "after": raw(state, after),
         "spread_ratio": ratio,
     }
+    if "pending" in grace:  # a change under way already, of which only the sum with the intervention's is known now
+        details["pending"] = grace["pending"]
     dates = (grace["step"], grace["step"], grace["step"])
     if abs(away) > max(4.0 * error, settings.minimum_effect / state["unit"]):
         return event(state, settings, "shift", step, dates, "up" if away > 0 else "down", abs(away) / error, details)

@@ -54,6 +54,8 @@ def find(state: State, settings: Settings) -> list[Event]:
             "width": width(track, float(np.median(after))),
             "votes": list(change.votes),
         }
+        if change.doubt:
+            details["doubt"] = change.doubt
         dates = (steps[change.index], steps[change.low], steps[change.high])
         direction: Direction = "up" if way > 0 else "down"
         found.append(event(state, settings, "shift", state["last_step"], dates, direction, float("nan"), details))

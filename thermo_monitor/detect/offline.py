@@ -6,13 +6,14 @@ is scaled by its long-run standard deviation ``sigma / (1 - phi)`` and cut by pe
 measure of confidence. Anything longer than 2,000 readings is cut on block means first and dated on the readings.
 
 Then every candidate is judged (``steps``): is a step there more likely than a smooth curve, an excursion or correlated
-noise? Up to 500 readings cannot tell a random walk from levels; where only the one or the other is left, the levels
-stand.
+noise? Up to 500 readings cannot tell a random walk from levels: there the levels stand, and where noise as correlated
+as a walk explains them as well, each change says so (``Change.doubt``).
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Literal, overload
 
 import numpy as np
@@ -28,6 +29,7 @@ BLOCKS = 2000  # block means at most
 MOST = 40  # candidates; where there are more, the smaller ones are left out
 NEEDED = 3  # of the four voters
 SHORT, CUBIC = 1000.0, 3  # readings in which a step is expected where a vote has chosen it, and degree of the curve
+DOUBT = "a random walk explains it as well: there are too few readings to tell one from levels"
 Matrix = NDArray[np.float64]
 
 
@@ -38,9 +40,15 @@ def segment(values: ArrayLike, *, confidence: Literal[True]) -> list[Change]: ..
 def segment(values: ArrayLike, *, confidence: bool = False) -> list[int] | list[Change]:
     """Changes of regime in a finished series.
 
+    *Validity.* Above 500 readings (measured from 600 on) at most one change in 10,000 readings is false, on noise of
+    lag-one coefficients up to .97, on trends, and with spikes. Up to 500 (measured at 300 and 480) that holds for the
+    changes without a ``doubt``: the others are levels that a random walk explains as well. All changes together are
+    false 3 to 7 times in 10,000 readings of noise with a coefficient of .97, and 2 times on a line in noise with .9.
+    What a step has to be in order to be found: the tables of docs/detection.md, from ``benchmarks/segment_lengths.py``.
+
     Args:
         values: shape (n,), or (n, d) for d columns that change together; what is not finite is left out.
-        confidence: whether to return the changes with their votes and intervals.
+        confidence: whether to return the changes with their votes, intervals and doubts.
 
     Returns:
         0-based indices of the first sample of each new regime, or a :class:`Change` for each.
@@ -59,7 +67,7 @@ def segment(values: ArrayLike, *, confidence: bool = False) -> list[int] | list[
     if len(series) < 4 or series.shape[1] == 0:
         return []
     changes = _long(series, confidence) if len(series) > FEW else _short(series)
-    dated = [Change(int(index[c.index]), int(index[c.low]), int(index[c.high]), c.votes) for c in changes]
+    dated = [replace(c, index=int(index[c.index]), low=int(index[c.low]), high=int(index[c.high])) for c in changes]
     return dated if confidence else [change.index for change in dated]
 
 
@@ -128,14 +136,15 @@ def long_run_deviation(series: Matrix) -> NDArray[np.float64]:
 
 
 def _short(series: Matrix) -> list[Change]:
-    """The vote, without the changes that something else explains better."""
+    """The vote, without what something else explains better; what a random walk explains as well stays, in doubt."""
     changes = vote(proposals(_standardised(series)), NEEDED)
-    cuts = [change.index for change in changes]
-    if correlated.is_walk(series, cuts):
-        kept = smooth.drop_described(series, cuts)
+    kept, clipped = [change.index for change in changes], _without_spikes(series)
+    if correlated.is_walk(series, kept):
+        kept = smooth.drop_described(series, kept)
     else:
-        kept = steps.drop_unlikely(_without_spikes(series), correlated.drop_explained(series, cuts), SHORT, CUBIC)
-    return [change for change in changes if change.index in kept]
+        kept = steps.drop_unlikely(clipped, correlated.drop_explained(series, kept), SHORT, CUBIC, series)
+    sure = steps.drop_unlikely(clipped, kept, SHORT, CUBIC, series, walk=0.0)
+    return [replace(c, doubt="" if c.index in sure else DOUBT) for c in changes if c.index in kept]
 
 
 def _without_spikes(series: Matrix, reach: int = 5) -> Matrix:

@@ -77,6 +77,9 @@ class RunDetector:
             value = _transformed(self._watched[key].scale, reading.value)
             detector = self._detectors[key]
             state = self._states.setdefault(key, detector.init())
+            if state["last_step"] is not None and reading.step <= state["last_step"]:
+                state["overlap"] += 1  # seen before the run was resumed: no curve, window or rule counts it again
+                continue
             curve = self._curves.setdefault(key, Curve())
             learning = state["mode"] == "burn_in"
             if math.isfinite(value):

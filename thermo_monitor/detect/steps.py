@@ -37,12 +37,20 @@ WALK = (
 )
 REACH = 3  # a side counts up to this many times the shorter one
 LEAST = 8  # readings
+LASTING = 33  # readings: three windows of the filter that takes out spikes
 ROUNDING, COLLINEAR = 1e-13, 1e-8  # of a sum of squares
 Array = NDArray[np.float64]
 Rows = NDArray[np.bool_]
 
 
-def drop_unlikely(series: Array, cuts: list[int], every: float = EVERY, degree: int = DEGREE) -> list[int]:
+def drop_unlikely(
+    series: Array,
+    cuts: list[int],
+    every: float = EVERY,
+    degree: int = DEGREE,
+    raw: Array | None = None,
+    walk: float = WALK,
+) -> list[int]:
     """The cuts that are more likely steps than part of a smooth curve, an excursion or correlated noise.
 
     The least likely cut is dropped first, its two segments become one, and its neighbours are judged anew.
@@ -52,6 +60,9 @@ def drop_unlikely(series: Array, cuts: list[int], every: float = EVERY, degree: 
         cuts: first samples of the segments after the first one.
         every: readings in which one step is expected.
         degree: of the curves; fewer readings have fewer bends.
+        raw: the readings as they were, where ``series`` is without its spikes; what lasts fewer than ``LASTING``
+            readings is judged by them, as an excursion without its tip is no longer one.
+        walk: ``n (1 - phi)`` of the most correlated noise that is thought of.
 
     Returns:
         0-based indices, ascending.
@@ -65,7 +76,7 @@ def drop_unlikely(series: Array, cuts: list[int], every: float = EVERY, degree: 
         [300]
     """
     cuts, known = list(cuts), dict[tuple[int, int, int], float]()
-    phis = np.tanh(np.linspace(0.0, math.atanh(min(max(1.0 - WALK / len(series), 0.0), LARGEST)), GRID))
+    phis = np.tanh(np.linspace(0.0, math.atanh(min(max(1.0 - walk / len(series), 0.0), LARGEST)), GRID))
     while cuts:
         edges = [0, *cuts, len(series)]
         around = [(edges[i], edges[i + 1], edges[i + 2]) for i in range(len(cuts))]
@@ -73,7 +84,8 @@ def drop_unlikely(series: Array, cuts: list[int], every: float = EVERY, degree: 
             if (start, cut, end) not in known:
                 shorter = min(cut - start, end - cut)
                 low, high = max(start, cut - REACH * shorter - 1), min(end, cut + REACH * shorter + 1)
-                known[start, cut, end] = log_odds(series[low:high], cut - low, phis, every, degree)
+                readings = series if raw is None or shorter >= LASTING else raw
+                known[start, cut, end] = log_odds(readings[low:high], cut - low, phis, every, degree)
         odds = [known[key] for key in around]
         worst = int(np.argmin(odds))
         if odds[worst] >= 0.0:

@@ -17,12 +17,14 @@ class Change:
         low: earliest date that a voter gave.
         high: latest date that a voter gave.
         votes: names of the segmentations that agree.
+        doubt: why it may be no change, in a sentence; empty where nothing speaks against it.
     """
 
     index: int
     low: int
     high: int
     votes: tuple[str, ...]
+    doubt: str = ""
 
 
 def vote(proposals: Mapping[str, Sequence[int]], needed: int, margin: int = 5) -> list[Change]:

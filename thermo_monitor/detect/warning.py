@@ -5,10 +5,9 @@ the halves that a window contains, and the smaller of the two is compared with t
 noise with the coefficient of the series (a surrogate test). The plain recipe, tau > .5, is wrong for every fifth
 stationary series.
 
-Found not to tell runs apart: the smallest p-value over the watched quantities before a generalization has an AUROC of
-.62 against runs that never generalize (38 runs for development of the transitions benchmark), where the fall of the
-entropies of the representations has .95. A run's ``detect/early_warning`` is therefore that fall (``simpler``), and
-this test is here for series of one's own.
+Found not to tell runs apart: the smallest p-value over the watched quantities before a generalization had an AUROC of
+.62 against runs that never generalize, on 38 runs for development of the transitions benchmark. It is therefore no part
+of a run's ``detect/early_warning`` (``simpler``), and is here for series of one's own.
 
 Source: Dakos et al. 2012, PLoS ONE 7(7) e41010 (indicators and surrogates); Dablander & Bury 2022 (why to de-trend).
 """

@@ -11,6 +11,7 @@ Goodfellow 2015, arXiv:1510.01799; sequences: Li et al. 2021, arXiv:2110.05679; 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from thermo_monitor.physics.precision import precise_matmul, working
@@ -180,7 +181,34 @@ def normalised_layer(x: Tensor, dims: int, eps: float, centred: bool = True) -> 
         [-1.0, 1.0]
     """
     x = working(x)
+    if centred:  # torch's own, which reads the input once and not four times
+        return F.layer_norm(x, x.shape[x.ndim - dims :], eps=eps)
     over = tuple(range(-dims, 0))
-    if centred:
-        x = x - x.mean(over, keepdim=True)
     return x * torch.rsqrt(x.square().mean(over, keepdim=True) + eps)
+
+
+def gain_gradients(x: Tensor, g: Tensor, eps: float, centred: bool = True) -> Tensor:
+    """Gradient of the gain of a normalisation for each example, ``sum_t g_t * xhat_t``.
+
+    Some examples at a time: what is multiplied stays in a cache, and no tensor of the size of the inputs is made.
+
+    Args:
+        x: [B, T, d] inputs.
+        g: [B, T, d] gradients at the outputs.
+        eps: see ``normalised_layer``.
+        centred: see ``normalised_layer``.
+
+    Returns:
+        [B, 1, d], float32 or float64 for float64 inputs.
+
+    Example:
+        >>> x, g = torch.tensor([[[1.0, 3.0], [3.0, 1.0]]]), torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])
+        >>> gain_gradients(x, g, 0.0).tolist()
+        [[[2.0, -2.0]]]
+    """
+    batch, positions, width = x.shape
+    if batch == 0 or positions == 0:
+        return working(x).new_zeros(batch, 1, width)
+    size = max(1, _BLOCK.get(x.device.type, _LARGE_BLOCK) // (positions * width))
+    parts = ((x[at : at + size], g[at : at + size]) for at in range(0, batch, size))
+    return torch.cat([(normalised_layer(a, 1, eps, centred) * working(b)).sum(1, keepdim=True) for a, b in parts])

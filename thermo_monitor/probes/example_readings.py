@@ -317,14 +317,14 @@ def _traces(parts: Sequence[_Examples]) -> dict[str, float]:
 
 def _spread(part: _Examples) -> Array:
     whole = part.norms.sum(0)
-    return np.array([len(whole), whole.sum(), np.square(whole).sum(), part.batch])
+    return np.array([len(whole), whole.sum(), np.square(whole, dtype=np.float64).sum(), part.batch])
 
 
 def _squared_error(spreads: Sequence[Array]) -> float:
     """Squared standard error of the sum of the norms, from the spread between examples; NaN with fewer than two."""
     variance = 0.0
     for count, total, squares, batch in spreads:
-        if count < 2:
+        if count < 2 or not np.isfinite([total, squares]).all():
             return math.nan
         variance += batch**2 * max(squares - total**2 / count, 0.0) / (count - 1) / count
     return float(variance)

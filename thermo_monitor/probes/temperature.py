@@ -24,6 +24,9 @@ from thermo_monitor.records import Reading
 _CONFIGURATIONAL, _KINETIC = "opt/configurational_temperature", "opt/kinetic_temperature"
 _FDR, _BALANCE, _LOGITS = "opt/fdr1_ratio", "opt/norm_balance", "opt/logit_temperature_proxy"
 _POSSIBLE = (_CONFIGURATIONAL, _KINETIC, _FDR, _BALANCE, _LOGITS)
+# Weights can be carried along while the loss stands still: the mean force then does what is taken for heat. Their ratio
+# is the test of that, so it stays; the temperature goes where it is over twice that of the motion, beyond its error.
+_DRIFTING = 2.0
 _OF_SGD = (_CONFIGURATIONAL, _KINETIC, _FDR)
 
 
@@ -33,7 +36,8 @@ class TemperatureProbe:
 
     Averages over the last readings, with error bars from blocks of them; forgotten where learning rate, momentum or
     weight decay change. The temperatures are those of SGD and heavy ball: under other optimizers, in full-batch
-    training, where the gradient is clipped and while the loss still moves they are NaN with the reason.
+    training, where the gradient is clipped and while the loss still moves they are NaN with the reason; the
+    configurational one also where the weights drift under a loss that stands still, which their ratio tells.
 
     Attributes:
         window: readings that are averaged, at least 32.
@@ -243,8 +247,11 @@ def _averages(step: int, columns: Array, count: int) -> list[Reading]:
     balance = physics.norm_balance(mean[3], mean[2])
     ratio_error = standard_error(by_gradient - ratio * energy) / mean[4] if mean[4] > 0 else None
     balance_error = standard_error(-2 * by_update - balance * square) / mean[2] if mean[2] > 0 else None
+    heat, why = configurational, "degenerate"
+    if ratio_error is not None and abs(ratio) - 4 * ratio_error > _DRIFTING:
+        heat, why = math.nan, "not_stationary"
     return [
-        number(step, _CONFIGURATIONAL, configurational, reason="degenerate", error=standard_error(by_gradient) / count),
+        number(step, _CONFIGURATIONAL, heat, reason=why, error=standard_error(by_gradient) / count),
         number(step, _KINETIC, kinetic, reason="degenerate", error=standard_error(energy) / count),
         number(step, _FDR, ratio, reason="degenerate", error=ratio_error),
         number(step, _BALANCE, balance, reason="degenerate", error=balance_error),

@@ -19,7 +19,7 @@ class Use(NamedTuple):
         kind: ``product`` (linear layers, convolutions), ``transposed`` (the same with the weight the other way round),
             ``lookup`` (embeddings) or ``sum`` (biases and gains).
         left: [B, T, i] inputs, or [B, T] tokens; for a sum nothing.
-        right: [B, T, o] gradients at the outputs; for a sum what is summed over T.
+        right: [B, T, o] gradients at the outputs; for a sum what is summed over T, or its sum.
     """
 
     kind: str
@@ -105,8 +105,8 @@ def uses_of(
     eps = _eps(module)
     if eps is None:
         eps = torch.finfo(x.dtype).eps  # what torch takes then
-    normalised = norms.normalised_layer(a, 1, eps, centred=kind == "layer")
-    return {"weight": Use("sum", None, normalised * g), "bias": Use("sum", None, g)}
+    gain = norms.gain_gradients(a, g, eps, centred=kind == "layer")
+    return {"weight": Use("sum", None, gain), "bias": Use("sum", None, g)}
 
 
 def by_example(x: Tensor, batch: int, sequence_first: bool) -> Tensor | None:

@@ -9,8 +9,9 @@ import { marks, paired, trail } from "./trail.js";
 
 const PAIRS = [
   ["T against C", "attn/reduced_temperature", "attn/specific_heat"],
-  ["U against S", "attn/energy_gap", "attn/entropy"],
+  ["U against S of attention", "attn/energy_gap", "attn/entropy"],
   ["S against C", "attn/entropy_fraction", "attn/specific_heat_norm"],
+  ["U against S of the outputs", "loss/train", "out/predictive_entropy"], // of the training's free energy F = U - TS
   ["loss against representation entropy", "loss/train", "repr/representation_entropy"],
 ];
 const PAD = { left: 66, right: 24, top: 16, bottom: 44 };
