@@ -103,9 +103,9 @@ def _both(state: State) -> float:
     far = max(min(min(falls) / EFFECT, sum(falls) / TOGETHER, 1.0), 0.0)
     if far == 0.0:
         return 0.0
-    own = state[ENTROPIES[0]]
     taken = max(state[key]["step"] for key in ENTROPIES) - min(state[key]["begin"] for key in ENTROPIES)
-    return far * min(QUICK * own["fitted"] / max(taken, 1), 1.0)
+    share = QUICK * state[ENTROPIES[0]]["fitted"] / max(taken, 1)  # of the time that it may take
+    return far * min(float(share), 1.0)
 
 
 def progress(state: State) -> float:
