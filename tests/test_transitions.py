@@ -260,7 +260,7 @@ def test_the_ranking_learns_its_sign_on_development_seeds_alone():
         for generalizes in (True, False)
         for development in (True, False)
     ]
-    rows = {name: (dev, reported) for name, dev, reported, _ in ranking.table(samples)}
+    rows = {name: (dev, reported) for name, dev, reported, *_ in ranking.table(samples)}
     assert rows == {"a": (1.0, 1.0), "b": (0.5, 0.5)}
 
 
@@ -281,3 +281,9 @@ def test_a_committed_recording_scores_to_the_committed_figures(name):
 def test_every_reported_run_is_in_the_figures():
     reported = {(r.name, seed) for r in suite.RECIPES for seed in range(suite.SEEDS) if not suite.development(seed)}
     assert {(row["run"], row["seed"]) for row in RESULTS["each"]} == reported
+
+
+def test_the_interval_of_an_area_holds_it_and_narrows_to_a_point_where_runs_part_entirely():
+    low, high = ranking.spread([1.0, 2.0, 3.0, 4.0], [0.5, 1.5, 2.5, 3.5])
+    assert 0.0 <= low < 0.625 < high <= 1.0
+    assert ranking.spread([2.0, 3.0], [0.0, 1.0]) == (1.0, 1.0)

@@ -63,8 +63,18 @@ def peaks(scores: Mapping[str, Curve], truth: Truth, step: float) -> dict[str, f
     return out
 
 
-def table(samples: Sequence[Sample]) -> list[tuple[str, float, float, int]]:
-    """Name, AUROC on development and on reported seeds, number of reported runs; best first."""
+def spread(right: Sequence[float], wrong: Sequence[float], draws: int = 500) -> tuple[float, float]:
+    """95 % percentile interval of an AUROC over resampled runs, both kinds apart."""
+    if not right or not wrong:
+        return math.nan, math.nan
+    rng = np.random.default_rng(0)
+    a, b = np.array(right), np.array(wrong)
+    drawn = [auroc(list(rng.choice(a, len(a))), list(rng.choice(b, len(b)))) for _ in range(draws)]
+    return float(np.quantile(drawn, 0.025)), float(np.quantile(drawn, 0.975))
+
+
+def table(samples: Sequence[Sample]) -> list[tuple[str, float, float, int, float, float]]:
+    """Name, AUROC on development and on reported seeds, number of reported runs, interval of the latter; best first."""
     names = sorted({name for s in samples for name in s.values})
     rows = []
     for name in names:
@@ -81,5 +91,7 @@ def table(samples: Sequence[Sample]) -> list[tuple[str, float, float, int]]:
         learned = auroc(*both(True, 1.0))
         sign = -1.0 if learned < 0.5 else 1.0
         reported = both(False, sign)
-        rows.append((name, auroc(*both(True, sign)), auroc(*reported), len(reported[0]) + len(reported[1])))
+        rows.append(
+            (name, auroc(*both(True, sign)), auroc(*reported), len(reported[0]) + len(reported[1]), *spread(*reported))
+        )
     return sorted(rows, key=lambda row: -np.nan_to_num(row[2]))

@@ -71,10 +71,10 @@ def _ranking(arms: Mapping[str, Any]) -> str:
     names = [row[0] for row in arms["all runs"]["ranking"]]
     rows = []
     for name in names:
-        cells = [found[arm].get(name, (None, None, 0)) for arm in arms]
-        rows.append([name, *(f"{number(c[1])} ({number(c[0])})" if c[2] else "-" for c in cells)])
+        cells = [found[arm].get(name, (None, None, 0, None, None)) for arm in arms]
+        rows.append([name, *(f"{interval((c[1], c[3], c[4]))} [{number(c[0])}]" if c[2] else "-" for c in cells)])
     runs = [f"{name}, {max((row[3] for row in arm['ranking']), default=0)} runs" for name, arm in arms.items()]
-    return markdown(["AUROC, in brackets on the seeds for development", *runs], rows)
+    return markdown(["AUROC [on the seeds for development]", *runs], rows)
 
 
 def _warning(arms: Mapping[str, Any]) -> str:
