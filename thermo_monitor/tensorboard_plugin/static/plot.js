@@ -6,6 +6,9 @@ import { describe, join } from "./lines.js";
 import { faint, inks, phaseColour } from "./look.js";
 import { high, isScheduled, isSpike, low, stretches } from "./phases.js";
 
+// More points than there are pixels: a line of one pixel is drawn twenty times as fast there, a wider one must be filled.
+const DENSE = 4000;
+
 export const LEFT = 62; // pixels of the value axis: the same in all strips, so that steps stand above one another
 export const RIGHT = 14;
 
@@ -117,7 +120,7 @@ export class Strip {
         ...o.lines.map((line) => ({
           label: line.name,
           stroke: line.colour,
-          width: line.width || 1.5,
+          width: line.steps.length > DENSE ? 1 : line.width || 1.5,
           dash: line.dash,
           alpha: line.alpha ?? 1,
           points: { show: line.steps.length < 3, size: 5 },
