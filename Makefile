@@ -7,7 +7,7 @@ DEMO := runs/demo
 BENCHMARK := .venv-benchmark
 
 .DEFAULT_GOAL := help
-.PHONY: help demo benchmark test test-browser lint types check format overhead peers soak study clean
+.PHONY: help demo benchmark test test-browser lint types check format overhead peers soak study transitions clean
 
 help:
 	@echo "make demo      train a run that groks and one that does not, and show what is found"
@@ -18,6 +18,7 @@ help:
 	@echo "make benchmark  an environment in .venv-benchmark, for benchmarks/fisher.py and the others that compare"
 	@echo "make peers     measure what others cost that watch a training"
 	@echo "make study     does the specific heat of attention peak before a model generalizes? on two cores"
+	@echo "make transitions  train the runs with known transitions that are not recorded yet, and score the detector"
 	@echo "make soak      ten minutes of faults at random, fifty kills, 20,000 ticks"
 
 $(VENV)/.base: constraints.txt pyproject.toml
@@ -81,6 +82,11 @@ overhead: $(VENV)/.base
 
 peers: $(BENCHMARK)/.made
 	$(BENCHMARK)/bin/python benchmarks/peers.py
+# Resumable: a run that is recorded is not trained again; remove the recordings to train them all.
+transitions: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/transitions/generate.py
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/transitions.py \
+		--json benchmarks/results/transitions.json --docs docs/transitions.md
 
 soak: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.soak.run --minutes 10

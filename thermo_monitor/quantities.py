@@ -616,9 +616,9 @@ _DETECTION = (
     ),
     Quantity(
         "detect/early_warning", "early warning (experimental)", "W", "1",
-        "mean of three parts in [0, 1]: ln p / ln .01 of slowing down, fall of repr/representation_entropy over .09, detect/score",
-        "experimental: whether something is building up; to look at, never an alarm", "a baseline is known",
-        "Dakos et al. 2012 (slowing down, surrogates); the mean is ours", low=0.0, high=1.0,
+        "min(smaller fall / e, sum of falls / 2.5 e, 1) of both entropies of repr/ since the fit, e = .03; less if slow, 0 unless weights shrink",
+        "how far a generalization is on its way to be announced; found to be a weak sign, and no alarm itself",
+        "a baseline is known; 0 before the training set is fitted", "ours; judged in docs/transitions.md", low=0.0, high=1.0,
     ),
 )  # fmt: skip
 

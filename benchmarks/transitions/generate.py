@@ -6,6 +6,7 @@ import argparse
 import re
 import sys
 import time
+import warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
@@ -30,6 +31,7 @@ def one(name: str, seed: int, folder: Path) -> str:
     from transitions.truth import truth
 
     torch.set_num_threads(1)
+    warnings.filterwarnings("ignore", message="thermo-monitor: no ")  # some of these models have no attention to hear
     recipe = next(r for r in RECIPES if r.name == name)
     started = time.process_time()
     recording, _ = record(recipe, seed)
@@ -55,7 +57,8 @@ def main(argv: list[str] | None = None) -> None:
     seeds = [int(s) for s in args.seeds.split(",") if s] or list(range(SEEDS))
     wanted = [(r.name, seed) for r in RECIPES if args.only in r.name for seed in seeds]
     if not args.again:
-        wanted = [(name, seed) for name, seed in wanted if not path(args.folder, name, seed).exists()]
+        # The truth is written last: a recording without it was interrupted.
+        wanted = [(n, seed) for n, seed in wanted if not path(args.folder, n, seed).with_suffix(".json").exists()]
     args.folder.mkdir(parents=True, exist_ok=True)
     # Forked workers would share the threads of a library that has started some.
     with ProcessPoolExecutor(args.workers, mp_context=get_context("spawn")) as pool:

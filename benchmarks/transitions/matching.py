@@ -27,8 +27,8 @@ class Outcome:
         announced: step of the first told event that says generalization; NaN without one.
         half: step at which the held-out order parameter passes one half, where the run generalizes; else NaN.
         wrong: told events that say generalization in a run that never does.
-        excursions: events that match a throw, and whether each is an ``excursion``.
-        scheduled: events that match a declared change, and whether each is called ``scheduled``.
+        excursions: for each throw at which there is an event, told or not, whether one is an ``excursion``.
+        scheduled: for each declared change at which there is one, whether one is called ``scheduled``.
         told: number of told events but the scheduled ones.
         steps: length of the run.
     """
@@ -56,6 +56,21 @@ def holds(change: Change, event: Event) -> bool:
     return change.low <= event.onset <= change.high
 
 
+def _found(changes: Sequence[Change], news: Sequence[Event]) -> list[tuple[Change, Event | None]]:
+    """Each change with the first event of its phase in its window, or the first other one; one event finds one change.
+
+    Wide windows overlap: without that the one event of a memorization would find the generalization after it too.
+    """
+    taken: dict[int, Event] = {}
+    for same in (True, False):
+        for i, change in enumerate(changes):
+            free = (e for e in news if holds(change, e) and not any(e is other for other in taken.values()))
+            own = next((e for e in free if not same or e.phase == change.phase), None)
+            if i not in taken and own is not None:
+                taken[i] = own
+    return [(change, taken.get(i)) for i, change in enumerate(changes)]
+
+
 def match(truth: Truth, events: Sequence[Event]) -> Outcome:
     """Score the events of one run."""
     heard = told(events)
@@ -70,15 +85,13 @@ def match(truth: Truth, events: Sequence[Event]) -> Outcome:
         outcome.wrong = claims
     news = [e for e in heard if e.phase != "scheduled"]
     outcome.told = len(news)
+    outcome.found = _found([c for c in truth.changes if c.counted], news)
     for change in truth.changes:
-        inside = [e for e in heard if holds(change, e)]
-        if change.counted:
-            own = [e for e in inside if e.phase == change.phase] or [e for e in inside if e.phase != "scheduled"]
-            outcome.found.append((change, own[0] if own else None))
-        if change.phase == "scheduled":
-            outcome.scheduled += [e.phase == "scheduled" for e in inside]
-        if change.rule == "throw":
-            outcome.excursions += [e.kind == "excursion" for e in inside if e.phase != "scheduled"]
+        inside = [e for e in events if holds(change, e) and "part_of" not in e.details]
+        if change.phase == "scheduled" and inside:
+            outcome.scheduled.append(any(e.phase == "scheduled" for e in inside))
+        if change.rule == "throw" and inside:
+            outcome.excursions.append(any(e.kind == "excursion" for e in inside))
     for event in news:
         matching = [c for c in truth.changes if holds(c, event)]
         if matching:

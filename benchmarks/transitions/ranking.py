@@ -1,6 +1,6 @@
-"""Which single number tells runs that will generalize from runs that never do?
+"""Which number tells runs that will generalize from runs that never do: a reading, or a score of the detector?
 
-A number is compared at one step of each run: for one that generalizes the step at which half of the held-out answers
+A reading is compared at one step of each run: for one that generalizes the step at which half of the held-out answers
 are right, for one that never does the median of that step over the runs of the task that it is a control of. What a
 reading does is its change since the training set was fitted; the sign that counts is learned on the seeds for
 development.
@@ -16,7 +16,7 @@ import numpy as np
 
 from thermo_monitor import quantities
 from thermo_monitor.detect.evaluate import auroc
-from transitions.recording import Recording
+from transitions.recording import Curve, Recording
 from transitions.truth import Truth
 
 
@@ -52,8 +52,29 @@ def changes(recording: Recording, truth: Truth, step: float) -> dict[str, float]
     return {key: at(recording, key, step) - at(recording, key, start) for key in keys}
 
 
-def table(samples: Sequence[Sample]) -> list[tuple[str, float, float, int]]:
-    """Name, AUROC on development and on reported seeds, number of reported runs; best first."""
+def peaks(scores: Mapping[str, Curve], truth: Truth, step: float) -> dict[str, float]:
+    """Largest value of each of the detector's scores from the fit of the training set to a step."""
+    fit = truth.rise("memorization")
+    start = fit.end + 20 if fit is not None else 0
+    out = {}
+    for name, (steps, values) in scores.items():
+        own = values[(steps >= start) & (steps <= step) & np.isfinite(values)]
+        out[name] = float(own.max()) if len(own) else 0.0
+    return out
+
+
+def spread(right: Sequence[float], wrong: Sequence[float], draws: int = 500) -> tuple[float, float]:
+    """95 % percentile interval of an AUROC over resampled runs, both kinds apart."""
+    if not right or not wrong:
+        return math.nan, math.nan
+    rng = np.random.default_rng(0)
+    a, b = np.array(right), np.array(wrong)
+    drawn = [auroc(list(rng.choice(a, len(a))), list(rng.choice(b, len(b)))) for _ in range(draws)]
+    return float(np.quantile(drawn, 0.025)), float(np.quantile(drawn, 0.975))
+
+
+def table(samples: Sequence[Sample]) -> list[tuple[str, float, float, int, float, float]]:
+    """Name, AUROC on development and on reported seeds, number of reported runs, interval of the latter; best first."""
     names = sorted({name for s in samples for name in s.values})
     rows = []
     for name in names:
@@ -70,5 +91,7 @@ def table(samples: Sequence[Sample]) -> list[tuple[str, float, float, int]]:
         learned = auroc(*both(True, 1.0))
         sign = -1.0 if learned < 0.5 else 1.0
         reported = both(False, sign)
-        rows.append((name, auroc(*both(True, sign)), auroc(*reported), len(reported[0]) + len(reported[1])))
+        rows.append(
+            (name, auroc(*both(True, sign)), auroc(*reported), len(reported[0]) + len(reported[1]), *spread(*reported))
+        )
     return sorted(rows, key=lambda row: -np.nan_to_num(row[2]))

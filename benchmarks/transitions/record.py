@@ -11,6 +11,7 @@ from thermo_monitor import Monitor, presets
 from thermo_monitor.detect.online import OnlineDetector
 from thermo_monitor.probes.attention import AttentionProbe
 from thermo_monitor.probes.base import Probe
+from thermo_monitor.probes.representation import RepresentationProbe
 from transitions.problem import Recipe
 from transitions.recording import Recording, Tap
 
@@ -20,13 +21,15 @@ OPTIONS = OnlineDetector(arl=100_000, burn_in=40)
 
 
 def probes(preset: str) -> list[Probe]:
-    """Those of a preset, and the pooled variance of the logits, to compare with."""
-    return [
-        replace(probe, quantities=(*probe.quantities, "attn/specific_heat_pooled"))
-        if isinstance(probe, AttentionProbe)
-        else probe
-        for probe in presets.resolve(preset)
-    ]
+    """Those of a preset with a sample of tokens that fits small models, and the pooled variance of the logits."""
+    found = []
+    for probe in presets.resolve(preset):
+        if isinstance(probe, AttentionProbe):
+            probe = replace(probe, quantities=(*probe.quantities, "attn/specific_heat_pooled"))
+        elif isinstance(probe, RepresentationProbe):
+            probe = replace(probe, tokens=128)
+        found.append(probe)
+    return found
 
 
 def record(recipe: Recipe, seed: int) -> tuple[Recording, list[str]]:

@@ -6,7 +6,7 @@ Readings are kept as 32-bit numbers in two tables, one for the quantities of eve
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,15 +99,19 @@ def _readings(step: int, values: Mapping[str, float]) -> list[Reading]:
     return [Reading(step, key, values[key]) for key in sorted(values)]
 
 
-def replay(recording: Recording, options: OnlineDetector) -> Sequence[Event]:
-    """The events of the live detector on a recording."""
-    detector = RunDetector(options)
-    events: list[Event] = []
+def walk(recording: Recording, detector: RunDetector) -> Iterator[tuple[int, list[Event]]]:
+    """Give a detector what the run gave its own, and after each step its events."""
     notices = iter([*recording.notices, (len(recording.updates) + 1, 0, {})])
     due = next(notices)
     for done, (step, values) in enumerate(recording.updates):
         while due[0] <= done:
             detector.notice(due[1], due[2])
             due = next(notices)
-        events += detector.update(_readings(step, values))
+        yield step, detector.update(_readings(step, values))
+
+
+def replay(recording: Recording, options: OnlineDetector) -> Sequence[Event]:
+    """The events of the live detector on a recording."""
+    detector = RunDetector(options)
+    events = [event for _, found in walk(recording, detector) for event in found]
     return [*events, *detector.finish()]

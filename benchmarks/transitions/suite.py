@@ -47,27 +47,38 @@ def _noisy_labels(first: int, last: int, classes: int, share: float) -> Callable
     return disturb
 
 
+_SMALL = {"width": 48, "hidden": 128}
+_PERCEPTRON: dict[str, object] = {"network": "perceptron"}
+_RECURRENT: dict[str, object] = {"network": "recurrent"}
+
 _TASKS = (
-    Recipe("add 31", modular("add", 31, 0.7), 1100, weight_decay=3.0),
+    Recipe("add 31", modular("add", 31, 0.7), 900, weight_decay=3.0),
     Recipe("add 29", modular("add", 29, 0.75), 900, weight_decay=3.0),
-    Recipe("add 31, two layers", modular("add", 31, 0.7, layers=2), 800, weight_decay=3.0),
-    Recipe("subtract 29", modular("subtract", 29, 0.75), 1400, weight_decay=2.5),
-    Recipe("subtract 31", modular("subtract", 31, 0.8), 1400, weight_decay=2.5),
-    Recipe("multiply 31", modular("multiply", 31, 0.8), 900, weight_decay=2.0),
-    Recipe("multiply 37", modular("multiply", 37, 0.75), 700, weight_decay=3.0),
-    Recipe("divide 31", modular("divide", 31, 0.8), 900, weight_decay=2.0),
-    Recipe("divide 29", modular("divide", 29, 0.8), 900, weight_decay=2.0),
-    Recipe("compose S4", composition(4, 0.9), 2000, weight_decay=2.0),
-    Recipe("induction heads", induction.problem, 2500, lr=3e-3),
-    Recipe("regression in context", regression.problem, 2500, lr=3e-3),
+    Recipe("add 23", modular("add", 23, 0.8, **_SMALL), 1200, lr=2e-3, weight_decay=2.5),
+    Recipe("multiply 31", modular("multiply", 31, 0.8, **_SMALL), 1200, lr=2e-3, weight_decay=2.5),
+    Recipe("multiply 23", modular("multiply", 23, 0.85, **_SMALL), 1200, weight_decay=2.5),
+    Recipe("divide 23", modular("divide", 23, 0.9, **_SMALL), 1200, weight_decay=3.0),
+    Recipe("induction heads", induction.problem, 1000, lr=2e-3),
+    Recipe("regression in context", regression.problem, 1100, lr=2e-3),
     Recipe(
-        "add 31, perceptron", modular("add", 31, 0.75, network="perceptron"), 1500, weight_decay=3.0, arm="perceptron"
+        "add 31, perceptron", modular("add", 31, 0.75, **_PERCEPTRON), 1200, weight_decay=3.0, arm="perceptron"
     ),
     Recipe(
-        "multiply 31, recurrent", modular("multiply", 31, 0.75, network="recurrent"), 1000, weight_decay=2.0,
+        "subtract 29, perceptron", modular("subtract", 29, 0.7, **_PERCEPTRON), 1300, weight_decay=2.0,
+        arm="perceptron",
+    ),
+    Recipe(
+        "divide 31, perceptron", modular("divide", 31, 0.6, **_PERCEPTRON), 1200, weight_decay=2.0,
+        arm="perceptron",
+    ),
+    Recipe(
+        "compose S4, perceptron", composition(4, 0.85, **_PERCEPTRON), 1500, lr=5e-3, weight_decay=2.0, arm="perceptron"
+    ),
+    Recipe(
+        "multiply 31, recurrent", modular("multiply", 31, 0.75, **_RECURRENT), 1000, weight_decay=2.0,
         arm="recurrent",
     ),
-    Recipe("sparse parity", parity.problem, 3000, lr=3e-3, arm="perceptron"),
+    Recipe("sparse parity", parity.problem, 800, lr=3e-3, arm="perceptron"),
 )  # fmt: skip
 
 _TABLE = {recipe.name: recipe for recipe in _TASKS}
@@ -82,44 +93,43 @@ def _without(task: str, why: str, **changes: object) -> Recipe:
 _MATCHED = (
     _without("add 31", "no weight decay", weight_decay=0.0),
     _without("add 29", "too little data", problem=modular("add", 29, 0.3)),
-    _without("add 31, two layers", "shuffled labels", problem=modular("add", 31, 0.7, layers=2, shuffled=True)),
-    _without("subtract 29", "too little data", problem=modular("subtract", 29, 0.3)),
-    _without("subtract 31", "weak weight decay", weight_decay=0.1),
-    _without("multiply 31", "shuffled labels", problem=modular("multiply", 31, 0.8, shuffled=True)),
-    _without("multiply 37", "no weight decay", weight_decay=0.0),
-    _without("divide 31", "too little data", problem=modular("divide", 31, 0.3)),
-    _without("divide 29", "weak weight decay", weight_decay=0.1),
-    _without("compose S4", "shuffled labels", problem=composition(4, 0.9, shuffled=True)),
-    _without("add 31, perceptron", "no weight decay", weight_decay=0.0),
-    _without("multiply 31, recurrent", "too little data", problem=modular("multiply", 31, 0.3, network="recurrent")),
+    _without("add 23", "shuffled labels", problem=modular("add", 23, 0.8, shuffled=True, **_SMALL)),
+    _without("multiply 31", "weak weight decay", weight_decay=0.1),
+    _without("multiply 23", "too little data", problem=modular("multiply", 23, 0.3, **_SMALL)),
+    _without("divide 23", "shuffled labels", problem=modular("divide", 23, 0.9, shuffled=True, **_SMALL)),
+    _without("add 31, perceptron", "too little data", problem=modular("add", 31, 0.3, **_PERCEPTRON)),
+    _without("subtract 29, perceptron", "no weight decay", weight_decay=0.0),
+    _without("divide 31, perceptron", "too little data", problem=modular("divide", 31, 0.25, **_PERCEPTRON)),
+    _without("compose S4, perceptron", "shuffled labels", problem=composition(4, 0.85, shuffled=True, **_PERCEPTRON)),
+    _without("multiply 31, recurrent", "too little data", problem=modular("multiply", 31, 0.3, **_RECURRENT)),
 )
 
 _EVENTS = (
-    Recipe("all data in training", modular("add", 31, 1.0), 1000, weight_decay=3.0, control=True),
-    Recipe("slow improvement", markov.problem, 3000, lr=2e-4, control=True, smooth=True),
+    Recipe("all data in training", modular("add", 23, 1.0, **_SMALL), 800, lr=2e-3, weight_decay=2.5, control=True),
+    Recipe("slow improvement", markov.problem, 1500, lr=2e-4, control=True, smooth=True),
     Recipe(
-        "learning-rate drops", markov.problem, 3000, schedule=_drops(1200, 2100), control=True,
-        declared=(1200, 2100), smooth=True,
+        "learning-rate drops", markov.problem, 1500, schedule=_drops(600, 1050), control=True,
+        declared=(600, 1050), smooth=True,
     ),
     Recipe(
-        "warm restarts", markov.problem, 3000, schedule=_restarts(1000), control=True,
-        declared=(1000, 2000), smooth=True,
+        "warm restarts", markov.problem, 1500, schedule=_restarts(500), control=True,
+        declared=(500, 1000), smooth=True,
     ),
     Recipe(
-        "batch size", partial(markov.problem, larger=(1500, 64)), 2500, control=True, declared=(1500,), smooth=True
+        "batch size", partial(markov.problem, larger=(700, 64)), 1200, control=True, declared=(700,), smooth=True
     ),
     Recipe(
-        "noisy labels", markov.problem, 2500, disturb=_noisy_labels(1500, 1599, 32, 0.5), control=True,
-        disturbed=((1500, 1599),), smooth=True,
+        "noisy labels", markov.problem, 1300, disturb=_noisy_labels(700, 799, 32, 0.5), control=True,
+        disturbed=((700, 799),), smooth=True,
     ),
     Recipe(
-        "one bad batch", modular("add", 23, 0.5), 1200, disturb=_noisy_labels(800, 800, 23, 1.0), control=True,
-        disturbed=((800, 800),),
+        "one bad batch", modular("add", 23, 0.5, **_SMALL), 900, disturb=_noisy_labels(600, 600, 23, 1.0),
+        control=True, disturbed=((600, 600),),
     ),
-    Recipe("slingshots", modular("add", 23, 0.5), 2000, lr=1e-2, control=True),
+    Recipe("slingshots", modular("add", 23, 0.5, **_SMALL), 1800, lr=1e-2, control=True),
     Recipe(
-        "divergence", markov.problem, 2000, lr=3e-3, schedule=_runaway(1000), control=True,
-        disturbed=((1000, 2000),), smooth=True,
+        "divergence", markov.problem, 1400, lr=3e-3, schedule=_runaway(600), control=True,
+        disturbed=((600, 1400),), smooth=True,
     ),
 )  # fmt: skip
 

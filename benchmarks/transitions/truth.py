@@ -7,6 +7,8 @@ Order parameters are 0 at chance and 1 at perfection, measured every ten steps.
   least, on both sides. Of the training set alone: ``memorization``; of held-out data, with it or later:
   ``generalization``.
 * *smooth*: a rise that takes more than a third of the run is no transition and is not listed.
+* *start*: the climb with which a run begins that its recipe calls smooth, a language whose order parameter is its loss:
+  listed, so that an event in it is no false alarm, and not counted, as nothing changes there.
 * *fall*: a held-out order parameter that was at .9 is at .5 or less: ``instability``.
 * *throw*: the training loss is ten times what it was at most 20 steps earlier (its smallest value there): a spike, a
   slingshot or a divergence, ``instability``, from 20 steps before until it has come back to twice that value, and 40
@@ -15,13 +17,13 @@ Order parameters are 0 at chance and 1 at perfection, measured every ten steps.
 * *disturbed*: what was done to the run on purpose: ``instability``, until 100 steps after its end.
 
 A run *generalizes* if a held-out rise is listed, *never* if its held-out order parameter stays at .3 or less (or has
-none), and is *partial* otherwise: its climb is listed, and the run is in no share.
+none), is *smooth* if its recipe is, and *partial* otherwise: its climb is listed, and the run is in no share.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -73,7 +75,7 @@ class Truth:
     """All that happened in a run.
 
     Attributes:
-        outcome: ``generalizes``, ``never`` or ``partial``.
+        outcome: ``generalizes``, ``never``, ``smooth`` or ``partial``.
         changes: in order.
         steps: length of the run.
     """
@@ -129,6 +131,9 @@ def truth(recipe: Recipe, recording: Recording) -> Truth:
         found = rise(curve)
         if found is not None and found[2] - found[0] <= SMOOTH * recipe.steps:
             rises[name] = found
+    if recipe.smooth:
+        changes += [replace(_rise(found, "generalization"), rule="start", counted=False) for found in rises.values()]
+        rises = {}
     if "train" in rises:
         with_it = "held_out" in rises and rises["held_out"][1] <= rises["train"][2] + NARROWEST
         changes.append(_rise(rises["train"], "generalization" if with_it else "memorization"))
@@ -137,10 +142,11 @@ def truth(recipe: Recipe, recording: Recording) -> Truth:
     if "held_out" in rises:
         changes.append(_rise(rises["held_out"], "generalization"))
     outcome = "generalizes" if any(c.phase == "generalization" for c in changes) else "never"
+    outcome = "smooth" if recipe.smooth else outcome
     held_out = recording.orders.get("held_out")
     if held_out is not None:
         steps, values = held_out
-        if outcome == "never" and values.max() > NEVER and not recipe.smooth:
+        if outcome == "never" and values.max() > NEVER:
             outcome = "partial"
             begin, end = int(steps[np.flatnonzero(values <= LOW)[0]]), int(steps[values.argmax()])
             changes.append(Change("drift", "generalization", begin, None, end, begin, end, "climb"))

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from thermo_monitor.detect import rules
+from thermo_monitor.detect import rules, simpler
 from thermo_monitor.records import Reading
 
 
@@ -95,7 +95,7 @@ def test_a_fall_is_slow_beside_what_memorization_took(readings, slow):
     values = [0.6 - 0.2 * k / readings for k in range(readings)]
     (event,) = feed(state, "repr/spectral_entropy", values, first=2 * fitted)
     assert event.details.get("slow", False) is slow
-    assert (event.step - event.onset > rules.SLOW * fitted) is slow
+    assert (event.step - event.onset > simpler.SLOW * fitted) is slow
 
 
 def test_the_same_fall_is_nothing_before_memorization_or_right_after_it():

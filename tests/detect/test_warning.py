@@ -1,15 +1,10 @@
-import json
 import math
 
 import numpy as np
 import pytest
 
-from thermo_monitor import quantities
 from thermo_monitor.detect import warning
-from thermo_monitor.detect.online import OnlineDetector
-from thermo_monitor.detect.run import RunDetector
 from thermo_monitor.detect.synthetic import noise
-from thermo_monitor.records import Reading
 
 
 def slowing_down(n, seed, last=0.98):
@@ -80,86 +75,3 @@ def test_kendall_agrees_with_the_obvious_count():
 @pytest.mark.parametrize("values", [np.zeros(256), np.ones(63), np.arange(128.0)])
 def test_what_cannot_be_tested_has_no_p_value(values):
     assert math.isnan(warning.p_value(values))
-
-
-def test_many_series_pay_for_being_many():
-    state = warning.fresh()
-    for k in range(4):
-        for value in slowing_down(256, 5) if k == 0 else noise(256, k):
-            warning.add(state, str(k), float(value))
-    assert warning.slowing(state) == pytest.approx(min(4 * min(own["p"] for own in state.values()), 1.0))
-
-
-def test_nothing_is_compared_across_a_cut():
-    state = warning.fresh()
-    for value in slowing_down(256, 1):
-        warning.add(state, "a", float(value))
-    warning.cut(state)
-    for value in noise(63, 2):
-        warning.add(state, "a", float(value))
-    assert math.isnan(warning.slowing(state))
-
-
-def test_every_part_raises_the_score_and_none_takes_it_out_of_its_bounds():
-    base = warning.score(0.5, 0.5, 0.5)
-    assert warning.score(0.1, 0.5, 0.5) > base < warning.score(0.5, 1.0, 0.5)
-    assert warning.score(0.5, 0.5, 0.9) > base
-    assert warning.score(1e-9, 99.0, 7.0) == 1.0
-    assert warning.score(math.nan, -1.0, -5.0) == 0.0
-
-
-def readings(step, entropy, rng):
-    return [
-        Reading(step, "attn/entropy_fraction", 0.5 + 0.02 * rng.standard_normal()),
-        Reading(step, "repr/representation_entropy", entropy + 0.002 * rng.standard_normal()),
-    ]
-
-
-def test_the_run_gives_both_readings_within_their_bounds_and_says_when_it_knows_nothing():
-    run, rng, seen = RunDetector(), np.random.default_rng(0), []
-    for step in range(150):
-        run.update(readings(step, 0.6 - 0.2 * max(0, step - 100) / 50, rng))
-        score, early = run.readings(step)
-        assert (score.quantity, early.quantity) == ("detect/score", "detect/early_warning")
-        assert {score.quantity, early.quantity} <= set(quantities.REGISTRY)
-        if step < 39:
-            assert score.reason == early.reason == "learning"
-            assert math.isnan(score.value)
-        else:
-            assert 0.0 <= score.value <= 1.0
-            assert 0.0 <= early.value <= 1.0
-            seen.append(early.value)
-    assert np.mean(seen[-5:]) > np.mean(seen[30:60]) + 0.2  # the representations became simpler
-
-
-def test_the_score_reaches_one_exactly_when_an_alarm_is_raised():
-    run, rng, quiet = RunDetector(OnlineDetector(burn_in=100)), np.random.default_rng(0), True
-    for step in range(500):
-        run.update([Reading(step, "repr/spectral_entropy", 0.5 + 0.1 * rng.standard_normal() - 0.2 * (step >= 300))])
-        score = run.readings(step)[0].value
-        mode = run.state_dict()["states"]["repr/spectral_entropy"]["mode"]
-        if mode in ("burn_in", "watch") and quiet:
-            assert not score >= 1.0
-        elif quiet:
-            assert mode == "follow"
-            assert score == 1.0
-            quiet = False
-    assert not quiet
-
-
-def test_a_declaration_starts_the_score_again_and_a_checkpoint_does_not():
-    rng, run = np.random.default_rng(0), RunDetector()
-    for step in range(300):
-        run.update(readings(step, 0.6 - 0.001 * step, rng))
-    again = RunDetector()
-    again.load_state_dict(json.loads(json.dumps(run.state_dict())))
-    assert again.readings(300) == run.readings(300)
-    run.declare(300, "learning rate")
-    assert run.readings(301)[1].value <= 1 / 3  # the fall is forgotten, and so is the past of every series
-    assert run.state_dict()["warning"] == {}
-
-
-def test_the_readings_of_the_detection_are_marked_as_what_they_are_and_never_watched():
-    for key in ("detect/score", "detect/early_warning"):
-        assert not quantities.REGISTRY[key].watched
-    assert "experimental" in quantities.REGISTRY["detect/early_warning"].meaning

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from thermo_monitor.detect import held_out
 from thermo_monitor.detect.curve import Curve
+from thermo_monitor.detect.simpler import SHRINK
 from thermo_monitor.records import Event, Phase
 
 MEMORIZED = 0.1  # share of its first level to which the training loss has fallen when the training set is fitted
 _SPIKE = math.log(3.0)  # a loss that is thrown up by this factor is no settled loss
 FORCES = ("loss/train", "opt/gradient_norm")
 _FALL = math.log(1.25)  # by which the gradient has to fall meanwhile, if it is read
-_SHRINK = 0.005  # logarithm by which the weight norm has to fall to be called shrinking
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +104,8 @@ def _generalization(event: Event, context: Context) -> bool:
         return False
     if context.fitted_at is None or event.details.get("slow") or context.became_worse(event):
         return False
-    weights = context.rise("opt/weight_norm", event)
-    force = context.rise("opt/gradient_norm", event)
-    return weights < -_SHRINK and not force > -_FALL
+    shrinking = event.details.get("shrinking") or context.rise("opt/weight_norm", event) < -SHRINK
+    return bool(shrinking) and not context.rise("opt/gradient_norm", event) > -_FALL
 
 
 def _reorganization(event: Event, context: Context) -> bool:

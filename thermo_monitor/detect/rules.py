@@ -1,8 +1,8 @@
 """Changes that need no statistics.
 
 A loss that is no number, an attention that has collapsed, a training set that is fitted, representations that become
-simpler bit by bit after that. Each rule asks for a few readings in a row, so that one bad reading is no event. State is
-plain JSON.
+simpler bit by bit after that (``simpler``). Each rule asks for a few readings in a row, so that one bad reading is no
+event. State is plain JSON.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from thermo_monitor.detect.eprocess import NOTHING
+from thermo_monitor.detect import simpler
 from thermo_monitor.detect.phases import MEMORIZED
 from thermo_monitor.records import Event, Reading
 
@@ -18,10 +18,6 @@ LOSS, ENTROPY, PREDICTIVE = "loss/train", "attn/entropy_fraction", "out/predicti
 IN_A_ROW = 3
 FITTED_IN_A_ROW = 5
 COLLAPSED = 0.05  # entropy fraction below which hardly more than one key is attended
-REPRESENTATION = ("repr/representation_entropy", "repr/spectral_entropy")
-SIMPLER = 0.1  # fall of a normalised entropy of the representations: three times its minimum effect
-SLOW = 8  # a fall that takes longer than this many times what memorization took is the slow work of weight decay
-SMOOTH = 5  # readings in the running median that is compared
 UNDECIDED = 0.25  # share of its first value to which the predictive entropy has to fall with the loss
 
 State = dict[str, Any]
@@ -48,8 +44,8 @@ def update(state: State, reading: Reading, transformed: float) -> list[Event]:
         return _divergence(state, reading) + _memorization(state, reading, transformed)
     if reading.quantity == ENTROPY:
         return _collapse(state, reading)
-    if reading.quantity in REPRESENTATION:
-        return _simplification(state, reading)
+    if reading.quantity in simpler.ENTROPIES or reading.quantity == simpler.WEIGHTS:
+        return simpler.update(state["simpler"], reading, state["memorized"])
     if reading.quantity == PREDICTIVE and math.isfinite(reading.value):
         state["first_entropy"] = reading.value if state["first_entropy"] is None else state["first_entropy"]
         state["entropy"] = reading.value
@@ -140,42 +136,3 @@ def _memorization(state: State, reading: Reading, log_loss: float) -> list[Event
             "shift", reading.step, low, "down", LOSS, begin - log_loss, onset_low=low, onset_high=high, details=details
         )
     ]
-
-
-def _simplification(state: State, reading: Reading) -> list[Event]:
-    """A slow fall is a drift to a detector that follows trends; by its size it matters all the same.
-
-    The course is followed from twice the step of memorization on: what memorization itself did to the representations
-    has settled then.
-    """
-    fitted = state["memorized"]
-    if fitted is None or reading.step < 2 * fitted or not math.isfinite(reading.value):
-        return []
-    own = state["simpler"].setdefault(
-        reading.quantity, {"last": [], "top": NOTHING, "since": reading.step, "low": 0, "told": False}
-    )
-    own["last"] = [*own["last"], reading.value][-SMOOTH:]
-    if own["told"] or len(own["last"]) < SMOOTH:
-        return []
-    level = sorted(own["last"])[SMOOTH // 2]
-    own["top"] = max(own["top"], level)
-    if level > own["top"] - SIMPLER / 3:
-        own["since"] = reading.step
-    own["low"] = own["low"] + 1 if level <= own["top"] - SIMPLER else 0
-    if own["low"] < IN_A_ROW:
-        return []
-    own["told"] = True
-    details = {
-        "rule": f"fell by {SIMPLER} or more since the training set was fitted",
-        "before": own["top"],
-        "after": level,
-    }
-    since = own["since"]
-    if reading.step - since > SLOW * max(fitted, 1):
-        details["slow"] = True
-    return [
-        Event(
-            "drift", reading.step, since, "down", reading.quantity, math.nan,
-            onset_low=since, onset_high=since, details=details,
-        )
-    ]  # fmt: skip

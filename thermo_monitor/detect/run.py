@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from thermo_monitor import quantities
-from thermo_monitor.detect import fusion, held_out, interventions, rules, warning
+from thermo_monitor.detect import fusion, held_out, interventions, rules, simpler
 from thermo_monitor.detect.curve import Curve
 from thermo_monitor.detect.eprocess import NOTHING
 from thermo_monitor.detect.online import OnlineDetector
@@ -24,7 +24,6 @@ from thermo_monitor.detect.wording import level, sentence
 from thermo_monitor.records import Event, Reading
 
 DEFAULT = OnlineDetector(arl=10_000, burn_in=40)
-SIMPLER = "repr/representation_entropy"
 _REMEMBERED = 64  # events that later ones are compared with
 
 
@@ -56,7 +55,6 @@ class RunDetector:
         self._states: dict[str, dict[str, Any]] = {}
         self._weights: dict[str, float] = {}
         self._peak = NOTHING  # of the run's statistic since it was last asked for
-        self._warning = warning.fresh()
         self._curves: dict[str, Curve] = {}
         self._rules = rules.fresh()
         self._held_out = held_out.fresh()
@@ -86,7 +84,6 @@ class RunDetector:
             learning = state["mode"] == "burn_in"
             if math.isfinite(value):
                 curve.add(reading.step, value)
-                warning.add(self._warning, key, value)
                 if key not in self._weights:
                     self._weigh([*self._weights, key])
             state, decision = detector.update(state, value, reading.step, alone=False)
@@ -120,7 +117,6 @@ class RunDetector:
             verdict = {"low": low, "high": high, "evidence": fused.log, "facts": facts}
             _, decision = self._detectors[key].sound(self._states[key], step, verdict)
             found += self._kept(key, decision.event)
-            warning.cut(self._warning, key)
 
     def _fused(self) -> fusion.Fused:
         logs = {key: fusion.evidence(self._states[key]) for key in self._weights}
@@ -132,18 +128,12 @@ class RunDetector:
         return [replace(event, quantity=key)]
 
     def readings(self, step: int) -> list[Reading]:
-        """The detection in numbers, ``detect/score`` and ``detect/early_warning``; asked for at slow ticks.
-
-        Costs half a millisecond on average with nine watched quantities, and some 15 milliseconds at a tick that meets
-        a correlation for the first time, whose surrogates are then kept.
-        """
+        """The detection in numbers, ``detect/score`` and ``detect/early_warning``; asked for at slow ticks."""
         if all(state["mode"] == "burn_in" for state in self._states.values()):
             return [Reading(step, key, math.nan, reason="learning") for key in ("detect/score", "detect/early_warning")]
         progress = min(max(self._peak / self._threshold, 0.0), 1.0)
         self._peak = NOTHING
-        window = self._warning[SIMPLER]["window"] if SIMPLER in self._warning else []
-        decline = warning.fall(window) / quantities.REGISTRY[SIMPLER].minimum_effect
-        early = warning.score(warning.slowing(self._warning), decline, progress)
+        early = simpler.progress(self._rules["simpler"])
         return [Reading(step, "detect/score", progress), Reading(step, "detect/early_warning", early)]
 
     def finish(self) -> list[Event]:
@@ -164,7 +154,7 @@ class RunDetector:
         """What changes from here on is explained by an intervention."""
         for key, state in self._states.items():
             self._states[key] = self._detectors[key].declare(state, step, reason)
-        warning.cut(self._warning)
+        simpler.restart(self._rules["simpler"])
 
     def _matters(self, key: str, event: Event) -> bool:
         """Whether a change is large enough.
@@ -218,7 +208,6 @@ class RunDetector:
             "states": self._states,
             "heard": list(self._weights),
             "peak": self._peak,
-            "warning": self._warning,
             "curves": {key: curve.to_state() for key, curve in self._curves.items()},
             "rules": self._rules,
             "held_out": self._held_out,
@@ -232,7 +221,6 @@ class RunDetector:
         self._states = {key: dict(value) for key, value in state["states"].items() if key in self._watched}
         self._weigh([key for key in state.get("heard", self._states) if key in self._watched])
         self._peak = state.get("peak", NOTHING)
-        self._warning = {key: dict(own) for key, own in state.get("warning", warning.fresh()).items()}
         self._curves = {key: Curve.from_state(value) for key, value in state["curves"].items()}
         self._rules = rules.fresh() | state["rules"]
         self._held_out = held_out.fresh() | state.get("held_out", {})

@@ -61,6 +61,8 @@ def problem(
     shuffled: bool = False,
     network: str = "transformer",
     layers: int = 1,
+    width: int = 64,
+    hidden: int = 256,
 ) -> Problem:
     """Full-batch training on a share of the table."""
     operation = table()
@@ -73,7 +75,7 @@ def problem(
     chance = 1.0 / size
     inside, outside = (tokens[trained], answers[trained]), (tokens[~trained], answers[~trained])
     networks: dict[str, Callable[[], nn.Module]] = {
-        "transformer": partial(Transformer, size, 64, 4, 256, layers),
+        "transformer": partial(Transformer, size, width, 4, hidden, layers),
         "perceptron": partial(Perceptron, size + 1, 3, size),
         "recurrent": partial(Recurrent, size + 1, size),
     }
