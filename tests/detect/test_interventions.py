@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from thermo_monitor.detect.interventions import fresh, update
+from thermo_monitor.detect.interventions import explanation, fresh, update
 
 
 def declared(values, name="learning rate"):
@@ -66,3 +66,22 @@ def test_a_new_batch_size_is_one_that_stays():
 
 def test_what_is_no_number_is_passed_over():
     assert declared([0.1, math.nan, 0.1, math.inf, 0.1]) == []
+
+
+def test_a_setting_explains_what_begins_with_its_first_step_and_a_single_other_value_nothing():
+    state = fresh()
+    for step in range(0, 50, 5):
+        update(state, {"batch size": 64}, step)
+    assert explanation(state, 500, 0, 1000) is None
+    update(state, {"batch size": 256}, 50)  # not yet known to stay
+    assert explanation(state, 52, 45, 52) == "batch size from 64 to 256"
+    assert explanation(state, 45, 40, 45) is None
+    update(state, {"batch size": 64}, 55)
+    assert explanation(state, 55, 45, 55) is None
+    state = json.loads(json.dumps(state))
+    assert [update(state, {"batch size": 256}, step) for step in (60, 65, 70)][-1] == ["batch size from 64 to 256"]
+    for step in range(75, 200, 5):
+        assert update(state, {"batch size": 256}, step) == []
+    assert explanation(state, 65, 62, 68) == "batch size from 64 to 256"
+    assert explanation(state, 80, 75, 80) is None
+    assert explanation(state, 85, 58, 90) is not None  # may have begun then

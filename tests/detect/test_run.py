@@ -108,6 +108,22 @@ def test_what_was_declared_is_explained():
     assert {e.level for e in events} == {"info"}
 
 
+def test_a_larger_batch_explains_what_begins_with_it_and_the_fit_of_the_training_set_stays_what_it_is():
+    detector = RunDetector(OnlineDetector(arl=10_000, burn_in=40))
+    rng = np.random.default_rng(2)
+    events = []
+    for step in range(0, 2000, 5):
+        detector.notice(step, {"batch size": 256 if step >= 1000 else 64})
+        noise = np.exp(0.05 * rng.standard_normal(2))
+        fitted = 0.01 if step >= 1000 else 1.0
+        norm = Reading(step, "opt/gradient_norm", (0.5 if step >= 1000 else 1.0) * noise[0])
+        events += detector.update([norm, Reading(step, "loss/train", fitted * noise[1])])
+    assert {e.phase for e in events if e.quantity == "opt/gradient_norm"} == {"scheduled"}
+    assert events[0].onset >= 990
+    assert "batch size from 64 to 256" in {e.details.get("reason") for e in events}
+    assert "memorization" in {e.phase for e in events if e.quantity == "loss/train"}
+
+
 def test_quantities_that_are_not_watched_and_single_layers_are_left_alone():
     detector = RunDetector()
     for step in range(200):

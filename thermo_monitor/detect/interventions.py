@@ -22,13 +22,14 @@ def fresh() -> State:
     return {}
 
 
-def update(state: State, facts: Mapping[str, float]) -> list[str]:
+def update(state: State, facts: Mapping[str, float], step: int | None = None) -> list[str]:
     """Reasons for a declaration that the newest facts give, one sentence each.
 
     Args:
         state: changed in place.
         facts: by name. A name that begins with ``learning rate``, ``weight decay`` or ``momentum`` is a schedule: it
             may jump or bend. Any other is a setting: it changes when a new value stays.
+        step: of the optimizer, for ``explanation``.
 
     Example:
         >>> state = fresh()
@@ -44,7 +45,7 @@ def update(state: State, facts: Mapping[str, float]) -> list[str]:
             name, {"value": value, "change": 0.0, "trend": None, "sign": None, "run": 0, "next": None}
         )
         scheduled = name.startswith(("learning rate", "weight decay", "momentum"))
-        reason = _schedule(own, value) if scheduled else _setting(own, value)
+        reason = _schedule(own, value) if scheduled else _setting(own, value, step)
         if reason:
             reasons.append(f"{name} {reason}")
     return reasons
@@ -71,14 +72,40 @@ def _schedule(own: State, value: float) -> str | None:
     return f"{_WORDS[sign]} now (it {'rose' if old > 0 else 'fell' if old < 0 else 'was constant'})"
 
 
-def _setting(own: State, value: float) -> str | None:
+def explanation(state: State, onset: int, low: int, high: int) -> str | None:
+    """The setting that explains a change that began at a step, or between two; None if there is none.
+
+    A setting counts as changed once its new value has stayed, but what it does to the curves begins at the first step
+    that has it.
+
+    Example:
+        >>> state = fresh()
+        >>> for step, size in enumerate([64, 64, 256]):
+        ...     _ = update(state, {"batch size": size}, step)
+        >>> explanation(state, 2, 2, 2), explanation(state, 1, 0, 1)
+        ('batch size from 64 to 256', None)
+    """
+    for name, own in state.items():
+        since, until = own.get("since"), own.get("until")
+        if since is None:
+            continue
+        if since <= onset <= (math.inf if until is None else until) or low <= since <= high:
+            return f"{name} from {own['before']:g} to {own['next' if until is None else 'value']:g}"
+    return None
+
+
+def _setting(own: State, value: float, step: int | None) -> str | None:
     if value == own["value"]:
         own["run"], own["next"] = 0, None
+        if own.get("until") is None:
+            own["since"] = None  # the other value was there once, and is forgotten
         return None
-    own["run"] = own["run"] + 1 if value == own["next"] else 1
+    if value != own["next"]:
+        own |= {"run": 0, "since": step, "until": None, "before": own["value"]}
+    own["run"] += 1
     own["next"] = value
     if own["run"] < STEADY:  # the last batch of an epoch is smaller, once
         return None
     before, own["value"] = own["value"], value
-    own["run"], own["next"] = 0, None
+    own |= {"run": 0, "next": None, "until": step}
     return f"from {before:g} to {value:g}"

@@ -125,7 +125,7 @@ class RunDetector:
     def _kept(self, key: str, event: Event | None) -> list[Event]:
         if event is None or rules.handles(key, event) or not self._matters(key, event):
             return []
-        return [replace(event, quantity=key)]
+        return [self._explained(replace(event, quantity=key))]
 
     def readings(self, step: int) -> list[Reading]:
         """The detection in numbers, ``detect/score`` and ``detect/early_warning``; asked for at slow ticks."""
@@ -146,7 +146,7 @@ class RunDetector:
 
     def notice(self, step: int, facts: Mapping[str, float]) -> None:
         """What the schedule and the settings of the run are at a step: when they change, that is declared."""
-        reasons = interventions.update(self._facts, facts)
+        reasons = interventions.update(self._facts, facts, step)
         if reasons:
             self.declare(step, "; ".join(reasons))
 
@@ -172,7 +172,15 @@ class RunDetector:
         if key in FORCES:  # loss and gradient always move at the start; what matters there, the rules say
             return []
         events = self._detectors[key].late(self._states[key])
-        return [replace(event, quantity=key, step=step) for event in events]
+        return [self._explained(replace(event, quantity=key, step=step)) for event in events]
+
+    def _explained(self, event: Event) -> Event:
+        """``scheduled`` for what began with a setting that was declared only when its new value had stayed."""
+        if event.phase != "unexplained":
+            return event
+        low, high = (event.onset if end is None else end for end in (event.onset_low, event.onset_high))
+        reason = interventions.explanation(self._facts, event.onset, low, high)
+        return replace(event, phase="scheduled", details={**event.details, "reason": reason}) if reason else event
 
     def _typed(self, found: list[Event]) -> list[Event]:
         out = []
