@@ -41,6 +41,7 @@ class Monitor(Measured):
         strict: raise when a part fails instead of switching it off.
 
     Example:
+        >>> import torch
         >>> import torch.nn.functional as F
         >>> from thermo_monitor import presets
         >>> model = torch.nn.Linear(4, 3)
