@@ -44,6 +44,18 @@ def test_a_softmax_layer_has_the_trace_of_the_closed_form():
     assert frames["fisher/trace_mc"].values.sum() == pytest.approx(found["fisher/trace_mc"].value, rel=1e-5)
 
 
+def test_a_model_that_is_sure_has_no_error_bar():
+    # One label in a million is another one, with a gradient near 1: eight draws agree, and say nothing of it.
+    model = nn.Linear(1, 2, bias=False)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[14.0], [0.0]]))
+    inputs = torch.ones(4, 1)
+    exact = softmax_fisher_trace(model(inputs).detach(), inputs).item()
+    reading = step(model, FisherProbe(inputs))[0]["fisher/trace_mc"]
+    assert reading.value < 0.01 * exact
+    assert reading.error is None
+
+
 def test_squared_error_has_the_trace_of_linear_regression():
     found, _ = step(linear(), FisherProbe(INPUTS, loss="squared_error", draws=400, lanczos=12, quantities=_POSSIBLE))
     exact = 2 * 3 * INPUTS.square().sum(1).mean().item()

@@ -210,7 +210,10 @@ class _FisherListener(Listener):
             if kind in sent:
                 draws = sent[kind].sum(1)
                 values[key] = float(draws.mean())
-                errors[key] = float(draws.std(ddof=1)) / math.sqrt(len(draws))
+                spread = float(draws.std(ddof=1))
+                # A model that is sure draws the same labels each time: of the rare ones nothing is known.
+                if spread > 0:
+                    errors[key] = spread / math.sqrt(len(draws))
         if "dimension" in sent:
             values[_DIMENSION] = float(sent["dimension"])
         maps = []
