@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
+from families import NULLS as LONG
+from families import Make
 
-from thermo_monitor.detect import evaluate, segment, synthetic
+from thermo_monitor.detect import evaluate, segment
 from thermo_monitor.detect.correlated import FEW
-from thermo_monitor.detect.synthetic import Series, decay, flat, moved, noise
+from thermo_monitor.detect.synthetic import Series, flat, moved, noise
 from thermo_monitor.detect.voting import Change
-
-Make = Callable[[int, int], Series]
 
 
 def line(n: int, seed: int) -> Series:
@@ -45,17 +44,17 @@ def step(n: int, seed: int, share: float, **options: Any) -> Series:
 
 
 NULLS: dict[str, Make] = {
-    "independent": flat,
-    "AR .5": partial(flat, phi=0.5),
-    "independent, t3": partial(flat, tail="t3"),
-    "AR .9": partial(flat, phi=0.9),
-    "AR .9, t3": partial(flat, phi=0.9, tail="t3"),
+    "independent": LONG["independent, normal"],
+    "AR .5": LONG["AR .5"],
+    "independent, t3": LONG["independent, t3"],
+    "AR .9": LONG["AR .9"],
+    "AR .9, t3": LONG["AR .9, t3"],
     "AR .97": partial(flat, phi=0.97),
-    "power-law decay, AR .9, t3": partial(decay, kind="power"),
-    "exponential decay, AR .9, t3": partial(decay, kind="exponential"),
+    "power-law decay, AR .9, t3": LONG["power-law decay, AR .9, t3"],
+    "exponential decay, AR .9, t3": LONG["exponential decay, AR .9, t3"],
     "linear trend of six deviations, AR .9": line,
-    "spikes, AR .9": synthetic.spikes,
-    "slingshots, AR .5": synthetic.slingshots,
+    "spikes, AR .9": LONG["spikes, AR .9"],
+    "slingshots, AR .5": LONG["slingshots, AR .5"],
     "season of 50 readings, AR .5": season,
     "nearly noiseless decays and lines": quiet,
 }

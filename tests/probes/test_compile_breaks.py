@@ -52,23 +52,29 @@ def loss_of(called, x):
     return F.cross_entropy(called(x)[:, :-1].flatten(0, 1), x[:, 1:].flatten())
 
 
+def stepper(monitor, called, optimizer):
+    """A step of a training."""
+
+    def step(number, x):
+        with monitor.step(number):
+            loss = loss_of(called, x)
+            monitor.loss(loss)
+            loss.backward()
+            monitor.gradients()
+            optimizer.step()
+            optimizer.zero_grad()
+        return loss
+
+    return step
+
+
 def test_a_model_that_is_compiled_in_pieces_trains_as_it_would_and_is_heard():
     def losses(on):
         torch._dynamo.reset()
         model, optimizer = model_and_optimizer(Broken)
         called = torch.compile(model, backend="eager")
         monitor = Monitor(model, optimizer, every=2, sinks=[], strict=True) if on else Silent()
-
-        def step(number, x):
-            with monitor.step(number):
-                loss = loss_of(called, x)
-                monitor.loss(loss)
-                loss.backward()
-                monitor.gradients()
-                optimizer.step()
-                optimizer.zero_grad()
-            return loss
-
+        step = stepper(monitor, called, optimizer)
         return [step(n, tokens(seed=n)).item() for n in range(4)], monitor
 
     expected, _ = losses(on=False)
@@ -87,18 +93,7 @@ def test_a_whole_step_may_be_compiled():
         torch._dynamo.reset()
         model, optimizer = model_and_optimizer(Decoder)
         monitor = Monitor(model, optimizer, every=2, sinks=[], strict=True) if on else Silent()
-
-        @torch.compile(backend="eager")
-        def step(number, x):
-            with monitor.step(number):
-                loss = loss_of(model, x)
-                monitor.loss(loss)
-                loss.backward()
-                monitor.gradients()
-                optimizer.step()
-                optimizer.zero_grad()
-            return loss
-
+        step = torch.compile(stepper(monitor, model, optimizer), backend="eager")
         return [step(n, tokens(seed=n)).item() for n in range(3)], monitor
 
     expected, _ = losses(on=False)

@@ -80,7 +80,7 @@ def update(state: State, reading: Reading, fitted: int | None) -> list[Event]:
     return [
         Event(
             "drift", reading.step, since, "down", reading.quantity, math.nan,
-            onset_low=own.get("begin", since), onset_high=since, details=details,
+            onset_low=own["begin"], onset_high=since, details=details,
         )
     ]  # fmt: skip
 
