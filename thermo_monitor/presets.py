@@ -35,6 +35,7 @@ _EXAMPLES = (
     "fisher/covered_share",
     "fisher/noise_trace",
     "fisher/gradient_noise_scale",
+    "fisher/gradient_coherence",
     "fisher/proxy_ratio",
     "opt/sgd_temperature",
 )

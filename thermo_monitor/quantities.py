@@ -24,6 +24,8 @@ REASONS: dict[str, str] = {
     "second_backward": "a second backward pass was made in one step, so that gradients are not those of one loss",
     "incomplete_gradient": "weights are also used outside of their modules, where it is not heard",
     "ambiguous_batch": "forward passes and losses of a step do not match, so that it is not clear what one example is",
+    "partly_covered": "less than nine tenths of the parameters are in modules whose per-example gradients are read",
+    "rounding": "the loss is so small that its gradient is mostly rounding",
     "no_optimizer": "the monitor was not given the optimizer",
     "one_layer": "fewer than two layers have the same queries and keys",
     "one_input": "the fixed batch holds no two examples with the same mask, of which one could be the new input",
@@ -424,6 +426,12 @@ _FISHER = (
         "tr S / |G|^2, both averaged with 0.995 apart, |G|^2 = (B |gbar|^2 - mean_i |g_i|^2)/(B - 1)",
         "batch size at which noise and signal of the gradient are equal", "B >= 2 and |G|^2 > 0", "McCandlish et al. 2018, arXiv:1812.06162",
         "log", 1.25, low=0.0,
+    ),
+    Quantity(
+        "fisher/gradient_coherence", "gradient coherence", "C", "examples",
+        "n |gbar|^2/mean_i |g_i|^2 = 1 + sum_{i != j} <g_i, g_j>/sum_i |g_i|^2; for N examples of data 1 + (N - 1) <g_i, g_j>/mean_i |g_i|^2",
+        "how many examples a step on one of them helps: 1 where each is learned by itself, as by heart; more where training on others helps it",
+        "two examples, nine tenths of the parameters covered, loss above rounding", "Chatterjee & Zielinski 2020, arXiv:2008.01217",
     ),
 )  # fmt: skip
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +16,7 @@ from thermo_monitor.probes import example_sums
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities, number
 from thermo_monitor.probes.batch import BatchSize
 from thermo_monitor.probes.descent import descent_of
-from thermo_monitor.probes.example_readings import POSSIBLE, RATIO, TRACE, ExampleReadings
+from thermo_monitor.probes.example_readings import COHERENCE, POSSIBLE, RATIO, TRACE, ExampleReadings
 from thermo_monitor.probes.example_sums import Gradient, Heard, HeardStep, StepSums
 from thermo_monitor.probes.fisher_proxy import FisherProxyProbe
 from thermo_monitor.probes.layers import layer_of
@@ -44,7 +45,7 @@ class ExampleGradientProbe:
         modules: ``all`` that can be read, or only the ``norms``, which cost next to nothing.
         per: whether the loss of an example is the ``mean`` or the ``sum`` over its tokens.
         dataset: number of examples that batches are drawn from without replacement, where it is known; the noise scale
-            of the optimizer needs it.
+            of the optimizer needs it, and the gradient coherence is then that of all of them.
         quantities: keys to measure; the share of the layers makes the trace a reading per layer as well.
     """
 
@@ -88,6 +89,7 @@ class _ExampleGradientListener(Listener):
         self._batch = BatchSize(run.hub)
         self._passes = Passes(run, options.examples, options.modules == "norms")
         self._losses = 0
+        self._loss: Tensor | None = None  # summed over the micro-batches
         self._squares: tuple[tuple[int, ...], Tensor] | None = None
         self._unscaled: Tensor | None = None
         self._full: dict[int, Tensor] = {}  # whether what is heard of a parameter is its whole gradient
@@ -98,6 +100,8 @@ class _ExampleGradientListener(Listener):
     def on_loss(self, loss: Tensor) -> None:
         """A micro-batch ends."""
         self._losses += 1
+        if COHERENCE in self._options.quantities:
+            self._loss = loss.detach() if self._loss is None else self._loss + loss.detach()
         self._batch.end_of_micro_batch()
         if self._proxy is not None:
             self._proxy.on_loss(loss)
@@ -164,20 +168,22 @@ class _ExampleGradientListener(Listener):
             tuple(heard), gradients, self._unscaled is not None, self._losses, why, stepped, len(labels),
             self._run.optimizer is not None,
         )  # fmt: skip
-        self._squares, self._unscaled, self._losses = None, None, 0
+        losses = [] if self._loss is None else [self._loss.abs() / torch.finfo(self._loss.dtype).eps]
+        self._squares, self._unscaled, self._losses, self._loss = None, None, 0, None
         self._steps += 1
         self._passes.checking = self._steps % CHECKED == 0
         proxy, more = (None, []) if self._proxy is None else self._proxy.collect()
-        return (label, len(more), proxy), tensors + labels + more
+        return (label, len(losses), len(more), proxy), tensors + labels + losses + more
 
     def read(self, step: int, label: Any, arrays: Sequence[Array]) -> Measured:
         """Readings, in units of the loss of one example."""
-        heard, count, proxy = label
+        heard, losses, count, proxy = label
         cut = len(arrays) - count
+        loss = float(arrays[cut - 1]) if losses else math.inf
         if isinstance(heard, _Together):
-            measured = self._readings.from_sums(step, heard.label, heard.sums)
+            measured = self._readings.from_sums(step, heard.label, heard.sums, loss)
         else:
-            measured = self._readings.read(step, heard, arrays[:cut])
+            measured = self._readings.read(step, heard, arrays[: cut - losses], loss)
         if self._proxy is not None:
             (said,) = self._proxy.read(step, proxy, arrays[cut:]).readings
             measured.readings = [_compared(r, said, measured.readings) for r in measured.readings]
@@ -185,9 +191,10 @@ class _ExampleGradientListener(Listener):
 
     def shares(self, label: Any, arrays: Sequence[Array]) -> Mapping[str, Array]:
         """Sums over the examples of this rank."""
-        heard, count, proxy = label
+        heard, losses, count, proxy = label
         cut = len(arrays) - count
-        found: dict[str, Array] = example_sums.shares(heard, arrays[:cut], self._options.per, self._run.rank)
+        found: dict[str, Array] = example_sums.shares(heard, arrays[: cut - losses], self._options.per, self._run.rank)
+        found |= {"loss": np.asarray(arrays[cut - 1], np.float64)} if losses else {}
         if self._proxy is not None:
             found |= {f"proxy {k}": v for k, v in self._proxy.shares(proxy, arrays[cut:]).items()}
         return found
@@ -196,7 +203,7 @@ class _ExampleGradientListener(Listener):
         """As if all examples had been on one rank, if no rank's part is missing."""
         if present < self._run.ranks:
             return None
-        heard, _, proxy = label
+        heard, losses, _, proxy = label
         arrays: Sequence[Array] = ()
         if self._proxy is not None:
             parts = {k.removeprefix("proxy "): v for k, v in sums.items() if k.startswith("proxy ")}
@@ -204,7 +211,9 @@ class _ExampleGradientListener(Listener):
             if together is None:
                 return None
             proxy, arrays = together
-        return (_Together(heard, example_sums.together(heard, sums, present)), len(arrays), proxy), arrays
+        loss = [np.asarray(sums["loss"] / present)] if losses and "loss" in sums else []
+        together_now = _Together(heard, example_sums.together(heard, sums, present))
+        return (together_now, len(loss), len(arrays), proxy), [*loss, *arrays]
 
     def close(self) -> None:
         """Take the hooks off."""

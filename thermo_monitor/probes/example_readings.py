@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from thermo_monitor.physics.coherence import gradient_coherence
 from thermo_monitor.physics.noise_scale import SmoothedNoise, noise_parts
 from thermo_monitor.physics.temperature import sgd_noise_scale, sgd_temperature
 from thermo_monitor.probes.base import Array, Map, Measured, number
@@ -15,9 +16,11 @@ from thermo_monitor.probes.example_sums import HeardStep, StepSums, sums_of
 
 TRACE, SHARE = "fisher/trace_empirical", "fisher/share_empirical"
 COVERED, NOISE, SCALE = "fisher/covered_share", "fisher/noise_trace", "fisher/gradient_noise_scale"
-RATIO = "fisher/proxy_ratio"
+COHERENCE, RATIO = "fisher/gradient_coherence", "fisher/proxy_ratio"
 HEAT, HEAT_SCALE = "opt/sgd_temperature", "opt/sgd_noise_scale"
-POSSIBLE = (TRACE, SHARE, COVERED, NOISE, SCALE, HEAT, HEAT_SCALE, RATIO)
+POSSIBLE = (TRACE, SHARE, COVERED, NOISE, SCALE, COHERENCE, HEAT, HEAT_SCALE, RATIO)
+NEARLY_ALL = 0.9  # share of the parameters that has to be covered for the coherence of all
+ROUNDING = 8.0  # units of rounding in a loss below which the residuals of a softmax are rounding
 
 
 class ExampleReadings:
@@ -40,11 +43,11 @@ class ExampleReadings:
         self._smoothed = SmoothedNoise()
         self._before: Batch | None = None
 
-    def read(self, step: int, label: HeardStep, arrays: Sequence[Array]) -> Measured:
-        """Readings of one step, on one rank."""
-        return self.from_sums(step, label, sums_of(label, arrays, self._per))
+    def read(self, step: int, label: HeardStep, arrays: Sequence[Array], loss: float = math.inf) -> Measured:
+        """Readings of one step, on one rank; ``loss`` in units of its rounding."""
+        return self.from_sums(step, label, sums_of(label, arrays, self._per), loss)
 
-    def from_sums(self, step: int, label: HeardStep, sums: StepSums) -> Measured:
+    def from_sums(self, step: int, label: HeardStep, sums: StepSums, loss: float = math.inf) -> Measured:
         """Readings of one step."""
         seen, batch = sums.batch, sums.batch.examples
         repeated, self._before = seen.same_as(self._before), seen
@@ -60,12 +63,16 @@ class ExampleReadings:
         if finite:
             self._smoothed.add(noise)
         smoothed = self._smoothed.parts
+        coherence = gradient_coherence(total, gradient, batch=batch, examples=self._dataset)
+        incoherent = "partly_covered" if sums.size < NEARLY_ALL * sums.parameters else ""
+        incoherent = incoherent or ("rounding" if loss < ROUNDING else "")
         heat, heat_scale, cold = self._heat(label, sums.size, batch, repeated)
         reasons = {
             HEAT: cold or noise.reason,
             HEAT_SCALE: cold or "unknown_dataset",
             NOISE: noise.reason or "non_finite",
             SCALE: noise.reason or ("degenerate" if finite else "non_finite"),
+            COHERENCE: incoherent or noise.reason or ("degenerate" if finite else "non_finite"),
             COVERED: "non_finite" if not math.isfinite(whole) else "degenerate",
         }
         values = {
@@ -74,15 +81,19 @@ class ExampleReadings:
             COVERED: covered / whole if whole > 0 else math.nan,
             NOISE: noise.noise,
             SCALE: smoothed.scale if finite and not noise.reason else math.nan,
+            COHERENCE: math.nan if incoherent else coherence,
             RATIO: math.nan,  # from the proxy, below
             HEAT: heat,
             HEAT_SCALE: heat_scale,
         }
+        errors = {TRACE: error}
+        if error is not None and total > 0:
+            # C - 1 + (N - 1)/(n - 1) goes as 1/mean, whose error it carries; for the batch itself that is C.
+            beyond = (max(self._dataset or 0, batch) - 1) / (batch - 1) if batch > 1 else math.nan
+            errors[COHERENCE] = abs(coherence - 1.0 + beyond) * error / total
         measured = Measured(
             [
-                number(
-                    step, key, values[key], reason=reasons.get(key, "non_finite"), error=error if key == TRACE else None
-                )
+                number(step, key, values[key], reason=reasons.get(key, "non_finite"), error=errors.get(key))
                 for key in self._quantities
             ]
         )

@@ -79,6 +79,7 @@ class StepSums:
         whole: the same of all parameters.
         weight: of the mean gradient of the examples in that of the step.
         size: number of covered parameters.
+        parameters: number of all that have a gradient.
     """
 
     why: str
@@ -91,6 +92,7 @@ class StepSums:
     whole: float = math.nan
     weight: float = math.nan
     size: int = 0
+    parameters: int = 0
 
 
 @dataclass(slots=True)
@@ -122,7 +124,7 @@ def sums_of(label: HeardStep, arrays: Sequence[Array], per: str, unscale: float 
         sums.why = "incomplete_gradient"
         return sums
     layers = {g.layer for g in there}
-    sums.size = sum(g.size for g in there)
+    sums.size, sums.parameters = sum(g.size for g in there), sum(g.size for g in label.gradients)
     sums.count = sum(part.batch for part in parts)
     sums.traces = {layer: trace for layer, trace in _traces(parts).items() if layer in layers}
     sums.spreads = [_spread(part) for part in parts]
@@ -166,7 +168,7 @@ def together(label: HeardStep, sums: Mapping[str, Array], ranks: int) -> StepSum
     traces = {k.removeprefix("layer "): more * float(v) for k, v in sums.items() if k.startswith("layer ")}
     return StepSums(
         "", batch, count, traces, [], more**2 * error, covered / ranks, whole / ranks, heard * weight / ranks,
-        sum(g.size for g in label.gradients if g.there),
+        sum(g.size for g in label.gradients if g.there), sum(g.size for g in label.gradients),
     )  # fmt: skip
 
 
