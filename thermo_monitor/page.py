@@ -25,8 +25,8 @@ COLOURS = {
 _OTHER = "#9a6a00"
 FIRST = (
     "loss/train", "attn/specific_heat_norm", "attn/reduced_temperature", "attn/entropy_fraction",
-    "out/predictive_entropy", "repr/representation_entropy", "repr/spectral_entropy", "opt/gradient_norm",
-    "opt/weight_norm",
+    "out/predictive_entropy", "repr/representation_entropy", "repr/spectral_entropy", "fisher/gradient_coherence",
+    "opt/gradient_norm", "opt/weight_norm",
 )  # fmt: skip
 _MOST = 12  # curves of a run
 _WIDTH, _HEIGHT, _LEFT, _RIGHT = 900, 110, 70, 26

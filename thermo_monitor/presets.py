@@ -60,13 +60,18 @@ def default() -> list[Probe]:
 
 
 def grokking() -> list[Probe]:
-    """``default()`` for a task with one answer: representations are read where the answer is given."""
+    """``default()`` for a task with one answer: representations are read where the answer is given.
+
+    And gradient coherence, which tells a rule that was found from answers learned by heart, where one batch is the
+    training set; else give ``ExampleGradientProbe`` its size as ``dataset``.
+    """
     return [
         *_cheap(),
         AttentionProbe(),
         OutputProbe(),
         RepresentationProbe(positions="last"),
         FisherProxyProbe(),
+        ExampleGradientProbe(examples=None, quantities=("fisher/gradient_coherence",)),
     ]
 
 

@@ -624,8 +624,8 @@ _DETECTION = (
     ),
     Quantity(
         "detect/early_warning", "early warning (experimental)", "W", "1",
-        "min(smaller fall / e, sum of falls / 2.5 e, 1) of both entropies of repr/ since the fit, e = .03; less if slow, 0 unless weights shrink",
-        "how far a generalization is on its way to be announced; found to be a weak sign, and no alarm itself",
+        "larger of min(C/1.1, C/1.6 C(t/2)), C the gradient coherence, and min(smaller fall / e, sum of falls / 2.5 e) of the entropies of repr/, e = .03; at most 1",
+        "how far a generalization is on its way to be announced: 1 where it is; no alarm itself",
         "a baseline is known; 0 before the training set is fitted", "ours; judged in docs/transitions.md", low=0.0, high=1.0,
     ),
 )  # fmt: skip

@@ -60,6 +60,7 @@ _ROWS = (
     _Row("attention", ("attn/specific_heat_norm", "attn/entropy_fraction")),
     _Row("temperature T*", ("attn/reduced_temperature",), log=True),
     _Row("representation", ("repr/representation_entropy", "repr/spectral_entropy")),
+    _Row("coherence C", ("fisher/gradient_coherence",)),
 )
 
 
@@ -153,8 +154,9 @@ def _clean(steps: Iterable[float], values: Iterable[float]) -> Curve:
     x, y = np.asarray(list(steps), np.float64), np.asarray(list(values), np.float64)
     order = np.argsort(x, kind="stable")
     x, y = x[order], y[order]
-    finite = np.isfinite(y)
-    return x[finite], y[finite]
+    y = np.where(np.isfinite(y), y, np.nan)  # where nothing valid was read the line has a gap
+    known = np.flatnonzero(~np.isnan(y))
+    return (x[known[0] : known[-1] + 1], y[known[0] : known[-1] + 1]) if known.size else (x[:0], y[:0])
 
 
 def _extent(rows: Iterable[Mapping[str, Curve]], events: Sequence[Event], log: bool) -> tuple[float, float]:
@@ -216,15 +218,16 @@ def _line(axes: Axes, name: str, curve: Curve, colour: str, *, log: bool, log_st
     known = REGISTRY.get(name)
     unit = "" if known is None or known.unit == "1" else f" [{known.unit}]"
     label = name if known is None else f"{known.name}{unit}"
-    keep = (y > 0 if log else True) & (x > 0 if log_steps else True) & np.isfinite(x)
+    keep = (~(y <= 0) if log else True) & (x > 0 if log_steps else True) & np.isfinite(x)
     x, y = x[keep], y[keep]
     if len(x) > _DENSE:
         places = np.log(x) if log_steps else x
         edges = np.linspace(places[0], places[-1], _DENSE // 2)
         parts = np.split(np.arange(len(x)), np.unique(np.searchsorted(places, edges[1:])))
-        parts = [p for p in parts if p.size]
-        low, high = (np.array([f(y[p]) for p in parts]) for f in (np.min, np.max))
-        x, y = np.array([x[p].mean() for p in parts]), np.array([np.median(y[p]) for p in parts])
+        # A part without a valid value is a gap; in the others only the valid ones count.
+        values = [y[p][~np.isnan(y[p])] if not np.isnan(y[p]).all() else y[p][:1] for p in parts if p.size]
+        low, high = (np.array([f(v) for v in values]) for f in (np.min, np.max))
+        x, y = np.array([x[p].mean() for p in parts if p.size]), np.array([np.median(v) for v in values])
         axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
     return list(axes.plot(x, y, color=colour, linewidth=1.6, label=label)) if len(x) else []
 

@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
 
     from transitions.suite import RECIPES, SEEDS
 
-    seeds = [int(s) for s in args.seeds.split(",") if s] or list(range(SEEDS))
+    seeds = [int(s) for s in args.seeds.split(",") if s] or list(SEEDS)
     wanted = [(r.name, seed) for r in RECIPES if args.only in r.name for seed in seeds]
     if not args.again:
         # The truth is written last: a recording without it was interrupted.

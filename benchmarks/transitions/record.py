@@ -11,6 +11,7 @@ from thermo_monitor import Monitor, presets
 from thermo_monitor.detect.online import OnlineDetector
 from thermo_monitor.probes.attention import AttentionProbe
 from thermo_monitor.probes.base import Probe
+from thermo_monitor.probes.example_gradients import ExampleGradientProbe
 from thermo_monitor.probes.representation import RepresentationProbe
 from transitions.problem import Recipe
 from transitions.recording import Recording, Tap
@@ -21,7 +22,7 @@ OPTIONS = OnlineDetector(arl=100_000, burn_in=40)
 
 
 def probes(preset: str) -> list[Probe]:
-    """Those of a preset with a sample of tokens that fits small models, and the pooled variance of the logits."""
+    """Those of a preset with a sample of tokens that fits small models, and what else may tell something."""
     found = []
     for probe in presets.resolve(preset):
         if isinstance(probe, AttentionProbe):
@@ -29,6 +30,8 @@ def probes(preset: str) -> list[Probe]:
         elif isinstance(probe, RepresentationProbe):
             probe = replace(probe, tokens=128)
         found.append(probe)
+    if not any(isinstance(probe, ExampleGradientProbe) for probe in found):
+        found.append(ExampleGradientProbe(examples=None, quantities=("fisher/gradient_coherence",)))
     return found
 
 

@@ -58,7 +58,7 @@ def _load(index: int, seed: int, folder: Path) -> Run | None:
     return None if run is None else replace(run, recipe=None)  # type: ignore[arg-type]
 
 
-def load_all(folder: Path, only: str = "", seeds: Sequence[int] = range(SEEDS)) -> list[Run]:
+def load_all(folder: Path, only: str = "", seeds: Sequence[int] = SEEDS) -> list[Run]:
     """All recorded runs, replayed on all cores."""
     wanted = [(i, seed, folder) for i, r in enumerate(RECIPES) if only in r.name for seed in seeds]
     with ProcessPoolExecutor() as pool:

@@ -10,13 +10,13 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from thermo_monitor.detect import held_out
+from thermo_monitor.detect import held_out, helping
 from thermo_monitor.detect.curve import Curve
 from thermo_monitor.detect.simpler import SHRINK
 from thermo_monitor.records import Event, Phase
 
 MEMORIZED = 0.1  # share of its first level to which the training loss has fallen when the training set is fitted
-_SPIKE = math.log(3.0)  # a loss that is thrown up by this factor is no settled loss
+SPIKE = math.log(3.0)  # a loss that is thrown up by this factor is no settled loss
 FORCES = ("loss/train", "opt/gradient_norm")
 _FALL = math.log(1.25)  # by which the gradient has to fall meanwhile, if it is read
 
@@ -62,7 +62,7 @@ def loss_thrown_up(event: Event, context: Context) -> bool:
     low = math.inf
     for value in around:
         low = min(low, value)
-        if value - low > _SPIKE:
+        if value - low > SPIKE:
             return True
     return False
 
@@ -108,6 +108,10 @@ def _generalization(event: Event, context: Context) -> bool:
     return bool(shrinking) and not context.rise("opt/gradient_norm", event) > -_FALL
 
 
+def _helping(event: Event, context: Context) -> bool:
+    return event.quantity == helping.QUANTITY and event.direction == "up" and not context.became_worse(event)
+
+
 def _reorganization(event: Event, context: Context) -> bool:
     return event.quantity.startswith(("attn/", "repr/", "out/")) and event.kind in ("shift", "drift", "variance")
 
@@ -124,6 +128,11 @@ RULES: tuple[tuple[Phase, str, Callable[[Event, Context], bool]], ...] = (
         "generalization",
         "representations became simpler and weights smaller after the training set was fitted, the loss undisturbed",
         _generalization,
+    ),
+    (
+        "generalization",
+        "a step on an example came to help the others, after the training set was fitted: gradient coherence above 1",
+        _helping,
     ),
     ("reorganization", "attention, representations or outputs moved to another level", _reorganization),
 )

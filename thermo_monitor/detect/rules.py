@@ -1,8 +1,8 @@
 """Changes that need no statistics.
 
-A loss that is no number, an attention that has collapsed, a training set that is fitted, representations that become
-simpler bit by bit after that (``simpler``). Each rule asks for a few readings in a row, so that one bad reading is no
-event. State is plain JSON.
+A loss that is no number or is thrown up (``throws``), an attention that has collapsed, a training set that is fitted,
+and after that representations that become simpler bit by bit (``simpler``) or examples that come to help each other
+(``helping``). Each rule asks for a few readings in a row, so that one bad reading is no event. State is plain JSON.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from thermo_monitor.detect import simpler
-from thermo_monitor.detect.phases import MEMORIZED
+from thermo_monitor.detect import helping, simpler, throws
+from thermo_monitor.detect.phases import MEMORIZED, SPIKE
 from thermo_monitor.records import Event, Reading
 
 LOSS, ENTROPY, PREDICTIVE = "loss/train", "attn/entropy_fraction", "out/predictive_entropy"
 IN_A_ROW = 3
 FITTED_IN_A_ROW = 5
 COLLAPSED = 0.05  # entropy fraction below which hardly more than one key is attended
+UNWATCHED = (helping.QUANTITY,)  # read by a rule here and by no detector
 UNDECIDED = 0.25  # share of its first value to which the predictive entropy has to fall with the loss
 
 State = dict[str, Any]
@@ -29,7 +30,7 @@ def fresh() -> State:
         "bad": 0, "bad_since": None, "diverged": False,
         "low": 0, "low_since": None, "collapsed": False,
         "first": [], "first_entropy": None, "entropy": None, "half": None, "fitted": 0, "fitted_since": None,
-        "memorized": None, "simpler": {},
+        "memorized": None, "loss": None, "floor": None, "simpler": {}, "helping": {}, "throws": {},
     }  # fmt: skip
 
 
@@ -41,11 +42,19 @@ def handles(quantity: str, event: Event) -> bool:
 def update(state: State, reading: Reading, transformed: float) -> list[Event]:
     """Events that one reading completes; ``transformed`` is the value as the detectors see it."""
     if reading.quantity == LOSS:
-        return _divergence(state, reading) + _memorization(state, reading, transformed)
+        if math.isfinite(transformed):
+            state["loss"] = transformed
+            state["floor"] = transformed if state["floor"] is None else min(state["floor"], transformed)
+        thrown = throws.update(state["throws"], LOSS, reading.step, transformed)
+        return _divergence(state, reading) + thrown + _memorization(state, reading, transformed)
     if reading.quantity == ENTROPY:
         return _collapse(state, reading)
     if reading.quantity in simpler.ENTROPIES or reading.quantity == simpler.WEIGHTS:
         return simpler.update(state["simpler"], reading, state["memorized"])
+    if reading.quantity == helping.QUANTITY:
+        if not _fits(state):
+            helping.restart(state["helping"])
+        return helping.update(state["helping"], reading, state["memorized"])
     if reading.quantity == PREDICTIVE and math.isfinite(reading.value):
         state["first_entropy"] = reading.value if state["first_entropy"] is None else state["first_entropy"]
         state["entropy"] = reading.value
@@ -105,6 +114,28 @@ def _collapse(state: State, reading: Reading) -> list[Event]:
     ]
 
 
+def early(state: State) -> float:
+    """``detect/early_warning``: how far the nearer of the two announcements of a generalization is on its way."""
+    return max(helping.progress(state["helping"]) or 0.0, simpler.progress(state["simpler"]))
+
+
+def restart(state: State) -> None:
+    """What changed by plan from here on is not compared with what was before."""
+    simpler.restart(state["simpler"])
+    helping.restart(state["helping"])
+
+
+def _fits(state: State) -> bool:
+    """Whether the training set is fitted and the loss has not been thrown up since, from however small a value."""
+    if state["memorized"] is None or state["loss"] is None:
+        return False
+    return bool(state["loss"] <= min(_begin(state) + math.log(MEMORIZED), state["floor"] + SPIKE))
+
+
+def _begin(state: State) -> float:
+    return float(sorted(state["first"])[FITTED_IN_A_ROW // 2])
+
+
 def _memorization(state: State, reading: Reading, log_loss: float) -> list[Event]:
     """The training loss stays below a tenth of where it began, and the model has become sure of its answers."""
     if state["memorized"] is not None or not math.isfinite(log_loss):
@@ -112,7 +143,7 @@ def _memorization(state: State, reading: Reading, log_loss: float) -> list[Event
     if len(state["first"]) < FITTED_IN_A_ROW:
         state["first"].append(log_loss)
         return []
-    begin = sorted(state["first"])[FITTED_IN_A_ROW // 2]
+    begin = _begin(state)
     if log_loss > begin + math.log(0.5) or state["half"] is None:
         state["half"] = reading.step
     if log_loss > begin + math.log(MEMORIZED):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from thermo_monitor import quantities
-from thermo_monitor.detect import fusion, held_out, interventions, rules, simpler
+from thermo_monitor.detect import fusion, held_out, interventions, rules
 from thermo_monitor.detect.curve import Curve
 from thermo_monitor.detect.eprocess import NOTHING
 from thermo_monitor.detect.online import OnlineDetector
@@ -71,6 +71,8 @@ class RunDetector:
         for reading in readings:
             if reading.quantity.startswith(held_out.FAMILY):
                 found += held_out.read(self._held_out, self._curves, reading, self._rules["memorized"])
+            if reading.layer is None and reading.quantity in rules.UNWATCHED:
+                found += rules.update(self._rules, reading, reading.value)
             if reading.layer is not None or reading.quantity not in self._watched:
                 continue
             key, latest = reading.quantity, max(latest, reading.step)
@@ -133,8 +135,10 @@ class RunDetector:
             return [Reading(step, key, math.nan, reason="learning") for key in ("detect/score", "detect/early_warning")]
         progress = min(max(self._peak / self._threshold, 0.0), 1.0)
         self._peak = NOTHING
-        early = simpler.progress(self._rules["simpler"])
-        return [Reading(step, "detect/score", progress), Reading(step, "detect/early_warning", early)]
+        return [
+            Reading(step, "detect/score", progress),
+            Reading(step, "detect/early_warning", rules.early(self._rules)),
+        ]
 
     def finish(self) -> list[Event]:
         """The run is over: what is still inside a burn-in is dated now, or it would be lost."""
@@ -154,7 +158,7 @@ class RunDetector:
         """What changes from here on is explained by an intervention."""
         for key, state in self._states.items():
             self._states[key] = self._detectors[key].declare(state, step, reason)
-        simpler.restart(self._rules["simpler"])
+        rules.restart(self._rules)
 
     def _matters(self, key: str, event: Event) -> bool:
         """Whether a change is large enough.
@@ -200,7 +204,9 @@ class RunDetector:
         return out
 
     def _part_of(self, event: Event, phase: str) -> str | None:
-        """Id of an earlier event of the same phase that this one is another side of."""
+        """Id of an earlier event of the same phase that this one is another side of; none for what has come back."""
+        if event.kind == "excursion":
+            return None
         low, high = _span(event)
         for earlier in reversed(self._events):
             first, last = _span(earlier)

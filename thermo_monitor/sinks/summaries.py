@@ -128,7 +128,8 @@ _CHARTS = (
     ("temperature of attention", ("attn/reduced_temperature", "attn/freezing_ratio")),
     ("output", ("out/predictive_entropy", "out/calibration_gap")),
     ("representations", ("repr/representation_entropy", "repr/spectral_entropy")),
-    ("Fisher information", ("fisher/.*",)),
+    ("gradient coherence", ("fisher/gradient_coherence",)),
+    ("Fisher information", ("fisher/trace.*",)),
     ("norms", ("opt/gradient_norm", "opt/update_norm", "opt/weight_norm")),
     ("detection: transitions so far, and progress to the next alarm", ("detect/regime", "detect/score")),
 )

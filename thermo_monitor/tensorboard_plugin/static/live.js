@@ -9,7 +9,8 @@ import { spark } from "./spark.js";
 
 const TILES = [
   "loss/train", "attn/specific_heat_norm", "attn/reduced_temperature", "attn/entropy_fraction", "out/predictive_entropy",
-  "repr/representation_entropy", "repr/spectral_entropy", "opt/gradient_norm", "opt/weight_norm", "monitor/overhead",
+  "repr/representation_entropy", "repr/spectral_entropy", "fisher/gradient_coherence", "opt/gradient_norm",
+  "opt/weight_norm", "monitor/overhead",
 ];
 const RECENT = 200; // points of a tile's curve
 
