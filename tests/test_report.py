@@ -50,6 +50,24 @@ def test_phases_have_colours_of_their_own():
     assert len(set(PHASE_COLOUR.values())) == len(PHASES)
 
 
+def ink(path):
+    """How many pixels the curve has in each fifth of the width of the strips."""
+    image = imread(path)[:, :, :3]
+    dark = (image < 0.25).all(axis=2)[200:780, 91:1309]
+    return [int(part.sum()) for part in np.array_split(dark, 5, axis=1)]
+
+
+@pytest.mark.parametrize("n", [300, 30_000])
+def test_a_curve_has_a_gap_where_nothing_valid_was_read(tmp_path, n):
+    value = [np.nan if 0.4 * n < s < 0.6 * n else 0.5 for s in range(n)]
+    for name, values in (("whole", [0.5] * n), ("gap", value)):
+        readings = [Reading(s, "attn/entropy_fraction", v) for s, v in enumerate(values)]
+        draw({"run": SimpleNamespace(readings=readings, events=[])}, tmp_path / f"{name}.png")
+    whole, gap = ink(tmp_path / "whole.png"), ink(tmp_path / "gap.png")
+    assert gap[2] < 0.2 * whole[2]
+    assert gap[0] == whole[0]
+
+
 @pytest.mark.parametrize(
     "run",
     [

@@ -118,8 +118,9 @@ def _table(events: Sequence[Event]) -> str:
 
 def _chart(series: Series, log: bool, events: Sequence[Event], first: float, last: float) -> str:
     log = log and not (series[1] <= 0).any()
-    x, y = envelope(*series, log=log)
-    low, high = (float(y.min()), float(y.max())) if y.size else (0.0, 1.0)
+    pieces = [envelope(*piece, log=log) for piece in _pieces(*series)]
+    low = min((float(y.min()) for _, y in pieces if y.size), default=0.0)
+    high = max((float(y.max()) for _, y in pieces if y.size), default=1.0)
     room = (high - low) * 0.06 or 0.5
     low, high = low - room, high + room
 
@@ -147,9 +148,17 @@ def _chart(series: Series, log: bool, events: Sequence[Event], first: float, las
         for at, width, style in ((e.onset, 2, dash), (e.step, 1, ' stroke-dasharray="4 3"')):
             place = f'x1="{across(at):.1f}" x2="{across(at):.1f}" y1="0" y2="{_HEIGHT - 18}"'
             parts.append(f'<line {place} stroke="{colour}" stroke-width="{width}"{style}/>')
-    points = " ".join(f"{across(a):.1f},{up(b):.1f}" for a, b in zip(x.tolist(), y.tolist(), strict=True))
-    parts.append(f'<polyline class=curve points="{points}"/>')
+    for x, y in pieces:
+        points = " ".join(f"{across(a):.1f},{up(b):.1f}" for a, b in zip(x.tolist(), y.tolist(), strict=True))
+        parts.append(f'<polyline class=curve points="{points}"/>')
     return f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img">{"".join(parts)}</svg>'
+
+
+def _pieces(steps: NDArray[np.float64], values: NDArray[np.float64]) -> list[Series]:
+    """The curve between its gaps: where nothing valid was read no line is drawn."""
+    known = np.flatnonzero(np.isfinite(values))
+    parts = np.split(known, np.flatnonzero(np.diff(known) > 1) + 1) if known.size else []
+    return [(steps[part], values[part]) for part in parts]
 
 
 def envelope(

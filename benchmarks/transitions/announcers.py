@@ -119,7 +119,10 @@ def page_hinkley(recording: Recording, quantity: str) -> list[int]:
     return said
 
 
-LEARNED = ("opt/weight_norm", "loss/train", "opt/gradient_norm", "attn/specific_heat_pooled", "repr/spectral_entropy")
+LEARNED = (
+    "opt/weight_norm", "loss/train", "opt/gradient_norm", "attn/specific_heat_pooled", "repr/spectral_entropy",
+    "fisher/gradient_coherence",
+)  # fmt: skip
 FIXED: dict[str, Callable[[Recording], list[int]]] = {
     "held-out accuracy above a quarter": accuracy_above,
     "spectral entropy below .61": entropy_below,
