@@ -3,7 +3,7 @@
     make transitions                      # train and record what is missing
     python benchmarks/transitions.py      # replay and score, a minute
 
-The first two seeds are for development; the tables are of the others unless ``--seeds`` says otherwise.
+The first three seeds are for development; the tables are of the others unless ``--seeds`` says otherwise.
 """
 
 from __future__ import annotations

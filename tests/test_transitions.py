@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from thermo_monitor.demo.show import MEASURED
 from thermo_monitor.records import Event
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
@@ -21,6 +23,7 @@ from transitions import (
     matching,
     ranking,
     recording,
+    rule,
     run,
     show,
     suite,
@@ -264,6 +267,19 @@ def test_the_ranking_learns_its_sign_on_development_seeds_alone():
     assert rows == {"a": (1.0, 1.0), "b": (0.5, 0.5)}
 
 
+def test_logits_that_are_a_function_of_the_rule_are_explained_in_full_and_a_table_in_part():
+    _, _, answers, p = arithmetic("add", 11)
+    offset = (torch.arange(p)[None] - answers[:, None]) % p
+    found = torch.cos(2 * math.pi * offset / p)  # as a network that adds has them
+    assert rule.explained(found, answers) == pytest.approx(1.0)
+    noise = torch.randn(found.shape, generator=torch.Generator().manual_seed(0))
+    by_heart = 3.0 * (offset == 0) + noise
+    # Variance of the right class: 9 (1/p - 1/p^2) against 1 of the rest, which no function of the offset explains.
+    signal = 9.0 * (1 / p - 1 / p**2)
+    assert rule.explained(by_heart, answers) == pytest.approx(signal / (signal + 1 - 1 / p), abs=0.05)
+    assert abs(rule.explained(noise, answers)) < 0.02
+
+
 RESULTS = json.loads((Path(suite.__file__).parent.parent / "results" / "transitions.json").read_text())
 
 
@@ -276,6 +292,24 @@ def test_a_committed_recording_scores_to_the_committed_figures(name):
     assert digest == kept
     written = generate.path(generate.FOLDER, name, kept["seed"]).with_suffix(".json").read_text()
     assert json.loads(written) == json.loads(json.dumps(dataclasses.asdict(loaded.truth)))
+
+
+def test_what_the_demo_says_of_the_detector_is_what_was_measured():
+    arm = RESULTS["arms"]["all runs"]
+    numbers = {row["what"]: row for row in arm["headline"]}
+    right = numbers["told events that match something that happened"]["value"]
+    found = numbers["generalization found"]["value"]
+    announced = numbers["grokking runs announced before half of the held-out answers are right"]["value"]
+    alarms = numbers["false alarms of the controls, in 100,000 steps"]
+    for text in (
+        f"{arm['runs']} small runs",
+        f"{100 * right:.0f} % of what is told",
+        f"{100 * found:.0f} % of the generalizations",
+        f"{100 * announced:.0f} % of the runs that grok",
+        f"{alarms['value']:.1f} false alarms in 100,000 steps of controls",
+        f"({alarms['low']:.1f} to {alarms['high']:.1f};",
+    ):
+        assert text in MEASURED
 
 
 def test_every_reported_run_is_in_the_figures():

@@ -15,6 +15,11 @@ from thermo_monitor import report
 from thermo_monitor.demo.run import DemoRun, train
 
 RUNS = {"grokking": 3.0, "control": 0.0}  # name of the run and its weight decay
+MEASURED = (  # of docs/transitions.md, which a test holds it against
+    "How good the detector is, on 102 small runs with known truth: 98 % of what is told is right, 95 % of the "
+    "generalizations are found, 86 % of the runs that grok are announced before half of the held-out answers are "
+    "right, 2.7 false alarms in 100,000 steps of controls (0.3 to 9.8; 1 asked for)."
+)
 
 
 def run(directory: Path, steps: int, seed: int, progress: bool) -> dict[str, DemoRun]:
@@ -31,6 +36,7 @@ def run(directory: Path, steps: int, seed: int, progress: bool) -> dict[str, Dem
         console.print(_table(name, result))
     picture = directory / "report.png"
     report.draw(runs, picture)
+    console.print(MEASURED)
     console.print(f"Took {time.perf_counter() - started:.0f} s. Picture: {picture}")
     console.print(f"To look at the runs:  {_tensorboard()} --logdir {directory}", soft_wrap=True)
     console.print("and open  http://localhost:6006/  which opens on the tab with both runs", soft_wrap=True)
