@@ -87,6 +87,15 @@ def test_progress_is_one_when_it_is_told():
     pytest.fail("never told")
 
 
+@pytest.mark.parametrize(("error", "told"), [(0.2, True), (0.4, False)])
+def test_readings_that_are_hardly_known_do_not_count(error, told):
+    state, events = {}, []
+    for k in range(200):
+        value = 0.3 + 0.01 * k
+        events += helping.update(state, Reading(FITTED + k, helping.QUANTITY, value, error=error * value), FITTED)
+    assert bool(events) is told
+
+
 LOSSES = [4.0] * 10 + [max(4.0 * 0.8**k, 1e-3) for k in range(300)]
 
 

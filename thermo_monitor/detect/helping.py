@@ -26,6 +26,7 @@ RISE = 1.6  # factor of the rise
 FINENESS = 1.1  # ratio of the steps at which earlier levels are kept
 SMOOTH = 5  # readings in the running median that is compared
 IN_A_ROW = 3
+UNCERTAIN = 0.25  # share of a reading that its standard error may be: of eight examples it is more
 LASTING = 0.05  # share of the steps so far for which it has to be so
 
 State = dict[str, Any]
@@ -40,6 +41,8 @@ def update(state: State, reading: Reading, fitted: int | None) -> list[Event]:
         fitted: step at which it was clear that the training set is fitted; None before.
     """
     if not math.isfinite(reading.value) or reading.step <= state.get("step", -1):  # seen before the run was resumed
+        return []
+    if reading.error is not None and reading.error > UNCERTAIN * abs(reading.value):
         return []
     state["step"] = reading.step
     state["last"] = [*state.get("last", []), reading.value][-SMOOTH:]

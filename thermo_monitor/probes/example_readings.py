@@ -86,11 +86,7 @@ class ExampleReadings:
             HEAT: heat,
             HEAT_SCALE: heat_scale,
         }
-        errors = {TRACE: error}
-        if error is not None and total > 0:
-            # C - 1 + (N - 1)/(n - 1) goes as 1/mean, whose error it carries; for the batch itself that is C.
-            beyond = (max(self._dataset or 0, batch) - 1) / (batch - 1) if batch > 1 else math.nan
-            errors[COHERENCE] = abs(coherence - 1.0 + beyond) * error / total
+        errors = {TRACE: error, COHERENCE: self._error(coherence, error, total, batch, sums.all_read)}
         measured = Measured(
             [
                 number(step, key, values[key], reason=reasons.get(key, "non_finite"), error=errors.get(key))
@@ -101,6 +97,18 @@ class ExampleReadings:
             column = np.array([traces.get(layer, math.nan) for layer in self._layers])[:, None]
             measured.maps += [Map(TRACE, column, self._layers), Map(SHARE, column / total, self._layers)]
         return measured
+
+    def _error(self, coherence: float, error: float | None, mean: float, batch: int, all_read: bool) -> float | None:
+        """Standard error of the coherence, which goes as ``1/mean`` but for what is known exactly.
+
+        Of a batch whose examples were all read nothing is estimated, and of the data that it is from only the scale.
+        """
+        if error is None or not mean > 0 or batch < 2:
+            return None
+        examples = max(self._dataset or batch, batch)
+        if all_read:
+            return abs(coherence - 1.0) * error / mean if examples > batch else None
+        return abs(coherence - 1.0 + (examples - 1) / (batch - 1)) * error / mean
 
     def _heat(self, label: HeardStep, parameters: int, batch: int, repeated: bool) -> tuple[float, float, str]:
         """Temperature of the noise, the noise scale of the settings, and why there are none."""

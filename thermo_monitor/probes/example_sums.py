@@ -80,6 +80,7 @@ class StepSums:
         weight: of the mean gradient of the examples in that of the step.
         size: number of covered parameters.
         parameters: number of all that have a gradient.
+        all_read: whether the norm of every example was read.
     """
 
     why: str
@@ -93,6 +94,7 @@ class StepSums:
     weight: float = math.nan
     size: int = 0
     parameters: int = 0
+    all_read: bool = False
 
 
 @dataclass(slots=True)
@@ -128,7 +130,7 @@ def sums_of(label: HeardStep, arrays: Sequence[Array], per: str, unscale: float 
     sums.count = sum(part.batch for part in parts)
     sums.traces = {layer: trace for layer, trace in _traces(parts).items() if layer in layers}
     sums.spreads = [_spread(part) for part in parts]
-    sums.error = _squared_error(sums.spreads)
+    sums.error, sums.all_read = _squared_error(sums.spreads), _all_read(sums.spreads)
     sums.whole = sum(squares)
     sums.covered = sum(s for s, g, ok in zip(squares, label.gradients, full, strict=True) if g.there and ok)
     sums.weight = sum(part.weight for part in parts)
@@ -164,11 +166,13 @@ def together(label: HeardStep, sums: Mapping[str, Array], ranks: int) -> StepSum
     # A loss that was not heard is known from the gradient of the step only: its norms still carry the factor.
     heard, more = (1.0, unscale**2) if "unheard" in sums else (unscale, 1.0)
     count, covered, whole, weight = sums["sums"]
-    error = _squared_error([v for k, v in sums.items() if k.startswith("pass ")])
+    spreads = [v for k, v in sums.items() if k.startswith("pass ")]
+    error = _squared_error(spreads)
     traces = {k.removeprefix("layer "): more * float(v) for k, v in sums.items() if k.startswith("layer ")}
     return StepSums(
         "", batch, count, traces, [], more**2 * error, covered / ranks, whole / ranks, heard * weight / ranks,
         sum(g.size for g in label.gradients if g.there), sum(g.size for g in label.gradients),
+        _all_read(spreads),
     )  # fmt: skip
 
 
@@ -245,3 +249,7 @@ def _squared_error(spreads: Sequence[Array]) -> float:
             return math.nan
         variance += batch**2 * max(squares - total**2 / count, 0.0) / (count - 1) / count
     return float(variance)
+
+
+def _all_read(spreads: Sequence[Array]) -> bool:
+    return bool(spreads) and all(count == batch for count, _, _, batch in spreads)
