@@ -57,6 +57,14 @@ def test_noise_of_a_factor_of_two_is_quiet():
     assert not follow(noise)
 
 
+def test_a_loss_that_scatters_by_a_factor_of_a_hundred_is_told_three_times_and_no_more():
+    rng = np.random.default_rng(0)
+    hard = rng.random(20_000) < 0.05  # a batch in twenty holds an example that is still wrong
+    assert len(follow(np.where(hard, 0.1, 1e-3) * np.exp(0.2 * rng.standard_normal(20_000)))) == 3
+    rare = ([1e-3] * 1500 + [1.0] * 5) * 6
+    assert len([e for e in follow(rare) if e.kind == "shift"]) == 6
+
+
 def test_two_throws_are_four_events_and_the_state_is_plain_json():
     once = [1e-3] * 50 + [1.0] * 10 + [1e-3] * 40
     assert [e.kind for e in follow(once + once)] == ["shift", "excursion"] * 2

@@ -4,7 +4,8 @@ A spike, a slingshot, the begin of a divergence: no statistics are needed to see
 still be stopped. Three readings in a row that are ten times the median of the last twenty steps are an event at once;
 when the loss is a tenth of its peak again, that is an ``excursion``, also after a shorter throw. A detector that waits
 for the level before would wait for hundreds of steps: a loss of 1e-6 that a bad batch threw to 1 is long harmless again
-at 1e-3.
+at 1e-3. Where it happens again and again, as in small batches that hold a hard example now and then, it is how this
+loss scatters: after three throws in a thousand steps further ones are not told.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ TENFOLD = math.log(10.0)
 WITHIN = 20  # steps
 FEWEST = 5  # readings before that make a median
 IN_A_ROW = 3
+OFTEN, LATELY = 3, 1000  # so many throws in so many steps are how the loss scatters
 ROUNDING = math.log(1e-7)  # a smaller loss is rounding in single precision
 
 State = dict[str, Any]
@@ -43,7 +45,10 @@ def update(state: State, quantity: str, step: int, log_loss: float) -> list[Even
     floor = max(sorted(x for _, x in recent)[len(recent) // 2], ROUNDING)
     if log_loss < floor + TENFOLD:
         return []
-    state |= {"since": step, "floor": floor, "peak": log_loss, "row": 1, "told": False}
+    times = [at for at in state.get("times", []) if at >= step - LATELY]
+    state["times"] = [*times, step][-OFTEN:]
+    usual = len(times) >= OFTEN
+    state |= {"since": step, "floor": floor, "peak": log_loss, "row": 1, "told": False, "usual": usual}
     return []
 
 
@@ -52,10 +57,12 @@ def _followed(state: State, quantity: str, step: int, log_loss: float) -> list[E
     if log_loss <= state["peak"] - TENFOLD:
         rule = "thrown up tenfold, and a tenth of its peak again"
         event = _event("excursion", state, quantity, step, {"rule": rule, "after": log_loss})
+        usual, times = state["usual"], state["times"]
         state.clear()
-        return [event]
+        state["times"] = times
+        return [] if usual else [event]
     state["row"] = state["row"] + 1 if log_loss >= state["floor"] + TENFOLD else 0
-    if state["told"] or state["row"] < IN_A_ROW:
+    if state["told"] or state["usual"] or state["row"] < IN_A_ROW:
         return []
     state["told"] = True
     rule = f"ten times its median over {WITHIN} steps, for {IN_A_ROW} readings in a row"
