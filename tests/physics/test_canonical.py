@@ -321,6 +321,17 @@ def test_an_allowed_logit_that_is_not_finite_makes_its_row_nan(keys, bad, masked
         assert everything(z, mask)[name].isnan().tolist() == [True, False], name
 
 
+@pytest.mark.parametrize("shape", [(3, 4), (3, 40), (4000, 80)])  # across rows, along them, in blocks
+def test_plain_moments_may_be_left_out(shape):
+    z = torch.randn(shape)
+    all_of_them, fewer = c.row_statistics(z), c.row_statistics(z, plain=False)
+    for name in ("n", "log_partition", "mean_logit", "entropy", "specific_heat", "max_logit"):
+        assert torch.equal(getattr(fewer, name), getattr(all_of_them, name)), name
+    assert fewer.plain_mean.isnan().all()
+    assert fewer.plain_variance.isnan().all()
+    assert fewer.plain_mean.shape == fewer.plain_variance.shape == z.shape[:-1]
+
+
 def test_a_row_of_allowed_minus_infinities_has_no_partition_function():
     z = torch.full((1, 20), -math.inf)
     assert c.log_partition(z).isnan().all()

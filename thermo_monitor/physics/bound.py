@@ -36,9 +36,10 @@ def specific_heat_bound(n: Tensor, largest: int | None = None) -> Tensor:
     size = _TABLE
     while largest is not None and size < largest and size < _LARGEST_TABLE:
         size *= 2
-    bound = _bound_table(size, n.device, n.dtype)[n.clamp(0, size).to(torch.int64)]
+    table = _bound_table(size, n.device, n.dtype)
     if largest is not None and largest <= size:
-        return bound
+        return table.take(n.to(torch.int64))
+    bound = table.take(n.clamp(0, size).to(torch.int64))
     return torch.where(n > size, _solve_bound(n.clamp(min=size)), bound)
 
 

@@ -155,7 +155,7 @@ def token_statistics(y: Tensor, labels: Tensor, ignore_index: int = -100) -> Tok
         >>> [round(x.item(), 9) for x in token[:3]]
         [1.313261688, 0.582203109, 0.196611933]
     """
-    row = row_statistics(y)
+    row = row_statistics(y, plain=False)
     kept = labels != ignore_index
     answer = y.gather(-1, torch.where(kept, labels, 0).to(torch.int64).unsqueeze(-1)).squeeze(-1)
     loss = torch.where(kept, row.log_partition - working(answer), math.nan)

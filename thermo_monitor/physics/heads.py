@@ -132,8 +132,8 @@ def row_sums(
     count = keep.sum(0).to(wide)
     if not names:
         return RowSums(names, count, count.new_zeros(0, *count.shape))
-    values = [torch.where(keep, ROW_QUANTITIES[name](stats), 0.0).sum(0, dtype=wide) for name in names]
-    return RowSums(names, count, torch.stack(values))
+    values = torch.stack([ROW_QUANTITIES[name](stats) for name in names])
+    return RowSums(names, count, torch.where(keep, values, 0.0).sum(1, dtype=wide))
 
 
 def head_sums(

@@ -75,9 +75,15 @@ def moments_of(x: Tensor, keep: Tensor | None = None) -> Moments:
         2.0
     """
     x = x.to(accumulator(x.device))
-    present = torch.ones_like(x) if keep is None else keep.expand_as(x).to(x.dtype)
-    x = x if keep is None else torch.where(keep, x, 0.0)
-    return Moments(present, x, torch.zeros_like(x)).pooled(tuple(range(x.dim())))
+    if keep is None:
+        count, total = x.new_full((), x.numel()), x.sum()
+    else:
+        keep = keep.expand_as(x)
+        count, total = keep.sum().to(x.dtype), torch.where(keep, x, 0.0).sum()
+    mean = total / count.clamp(min=1)
+    shift = x - mean
+    square = shift * shift if keep is None else torch.where(keep, shift * shift, 0.0)
+    return Moments(count, mean, square.sum())
 
 
 def raw_moments(moments: NDArray[np.float64]) -> NDArray[np.float64]:
