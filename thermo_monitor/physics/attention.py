@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from thermo_monitor.physics.precision import working
-from thermo_monitor.physics.rows import CPU_BLOCK, RowStatistics, concatenate, row_statistics
+from thermo_monitor.physics.precision import precise, working
+from thermo_monitor.physics.rows import CPU_BLOCK, SHORT, RowStatistics, concatenate, row_statistics
 from thermo_monitor.physics.selection import MASKED as MASKED
 from thermo_monitor.physics.selection import EvenRows as EvenRows
 from thermo_monitor.physics.selection import MaskOf as MaskOf
@@ -78,13 +78,13 @@ def _logits(
     scale: float,
     mask: Tensor | MaskOf | None,
     bias: Tensor | None,
-    causal: bool,
+    causal: bool | Tensor,
     rows: Tensor | None,
     score: Score | None,
     sinks: Tensor | None,
     out: Tensor | None,
 ) -> tuple[Tensor, Tensor | None]:
-    """As ``attention_logits``, in memory that is given."""
+    """As ``attention_logits``, in memory that is given; ``causal`` may be the mask [R, K] that it means."""
     batch, heads, queries, width = q.shape
     key_heads, keys = k.shape[1], k.shape[2]
     if heads % key_heads:
@@ -92,13 +92,13 @@ def _logits(
     index = rows
     if rows is not None:
         q = q.index_select(2, rows)
-    if index is None and (causal or score is not None or callable(mask)):
+    if index is None and (causal is True or score is not None or callable(mask)):
         index = torch.arange(queries, device=q.device)
     q = working(q).reshape(batch * key_heads, heads // key_heads * q.shape[2], width)
-    place = None if out is None else out[: batch * heads * len(index) * keys].view(len(q), -1, keys)  # type: ignore[arg-type]
+    place = None if out is None else out[: q.numel() // width * keys].view(len(q), -1, keys)
     # The factor belongs to the product, not to q, whose rounded values it would round again. An autocast region, and it
     # may be that of the program, would round both.
-    with torch.autocast(q.device.type, enabled=False):
+    with precise(q.device):
         z = torch.baddbmm(q.new_zeros(()), q, k.to(q.dtype).flatten(0, 1).mT, beta=0, alpha=scale, out=place)
     z = z.view(batch, heads, -1, keys)
     if score is not None and index is not None:
@@ -120,9 +120,11 @@ def _logits(
         else:
             raise ValueError(f"mask of type {term.dtype}: give bool (True may attend) or float (added to the logits)")
         allowed = state if allowed is None else allowed & state
-    if causal:
-        assert index is not None
-        lower = torch.arange(keys, device=q.device) <= index.unsqueeze(-1)
+    if causal is not False:
+        lower = causal
+        if not isinstance(lower, Tensor):
+            assert index is not None
+            lower = torch.arange(keys, device=q.device) <= index.unsqueeze(-1)
         allowed = lower if allowed is None else allowed & lower
     if sinks is not None:
         z = torch.cat([sinks.to(z.dtype).view(-1, 1, 1).expand(*z.shape[:-1], 1), z], -1)
@@ -182,13 +184,15 @@ def attention_rows(
     remade = score is not None or sinks is not None or callable(mask)
     spare: Tensor | None = None
     share = max(batch, 1)
-    if q.device.type == "cpu" and not recorded and not remade:
+    if q.device.type == "cpu" and keys > SHORT and not recorded and not remade:
         # On the host new memory costs more than the arithmetic that fills it: three blocks serve all groups.
         each = q.shape[1] * max(len(index[some]) * seen for some, _, seen in chosen)
         share = max(1, min(share, CPU_BLOCK // max(each, 1)))
         spare = torch.empty(3, share * each, dtype=k.dtype)
     groups = []
     for some, leading, seen in chosen:
+        below = even.causal(some, seen, q.device) if causal and even is not None else causal
+        read = None if even is not None and some == slice(None) and len(index) == q.shape[2] else index[some]
         parts = []
         if mask is not None or bias is not None:
             leading = 0
@@ -198,9 +202,7 @@ def attention_rows(
             part = slice(at, at + share)
             terms = [_part(x, part, batch, seen, keys) for x in (mask, bias)]
             out, scratch = (None, None) if spare is None else (spare[0], spare[1:])
-            z, allowed = _logits(
-                q[part], k[part, :, :seen], scale, terms[0], terms[1], causal, index[some], score, sinks, out
-            )
+            z, allowed = _logits(q[part], k[part, :, :seen], scale, terms[0], terms[1], below, read, score, sinks, out)
             allowed = None if allowed is None else allowed[..., leading:]
             given = None if scratch is None else tuple(x[: z.numel()].view(z.shape) for x in scratch)
             parts.append(row_statistics(z, allowed, leading=leading, scratch=given))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -30,6 +31,22 @@ def accumulator(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
+_AS_IT_IS: AbstractContextManager[None] = nullcontext()
+
+
+def precise(device: torch.device) -> AbstractContextManager[object]:
+    """A context in which products are not rounded by an autocast region around it.
+
+    Where there is none, which is asked first, nothing is entered: entering costs as much as a small product does.
+
+    Example:
+        >>> with torch.autocast("cpu", dtype=torch.bfloat16), precise(torch.device("cpu")):
+        ...     (torch.ones(1, 1) @ torch.ones(1, 1)).dtype
+        torch.float32
+    """
+    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else _AS_IT_IS
+
+
 def precise_matmul(a: Tensor, b: Tensor) -> Tensor:
     """``a @ b`` in the type of the inputs, even inside an autocast region, which would round them to half precision.
 
@@ -38,7 +55,7 @@ def precise_matmul(a: Tensor, b: Tensor) -> Tensor:
         ...     precise_matmul(torch.ones(1, 1), torch.full((1, 1), 1.001)).dtype
         torch.float32
     """
-    with torch.autocast(a.device.type, enabled=False):
+    with precise(a.device):
         return a @ b
 
 

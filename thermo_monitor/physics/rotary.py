@@ -16,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from thermo_monitor.physics.precision import accumulator
+from thermo_monitor.physics.precision import accumulator, precise
 
 Layout = Literal["half", "interleaved"]
 LAYOUTS: tuple[str, ...] = ("half", "interleaved")
@@ -102,7 +102,7 @@ def rope_flat_residual(
         >>> bool((rope_flat_residual(q, k, torch.randn(4), scale=1.0) < 1e-6).all())
         True
     """
-    with torch.autocast(q.device.type, enabled=False):
+    with precise(q.device):
         k = _repeated(k, q)
         z = scale * (q @ k.mT)
         turned = scale * (rotate(q, angle, layout, rotary) @ rotate(k, angle, layout, rotary).mT)

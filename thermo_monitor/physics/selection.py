@@ -54,12 +54,24 @@ class EvenRows:
         """[R] int64, sorted, without repetition, R = min(length, count). Kept for the next call: not to be changed."""
         return _even_index(self.length, self.count, torch.device("cpu" if device is None else device))
 
+    def causal(self, some: slice, keys: int, device: torch.device) -> Tensor:
+        """[r, K] bool: which of the first K keys some of the rows see. Kept for the next call: not to be changed."""
+        return _even_causal(self.length, self.count, some.start, some.stop, keys, device)
+
 
 @functools.lru_cache(maxsize=64)  # five small operations on each tick, for numbers that do not change
 def _even_index(length: int, count: int, device: torch.device) -> Tensor:
     with torch.inference_mode(False):
         i = torch.arange(min(length, count), device=device)
         return i if count >= length else (2 * i + 1) * length // (2 * count)
+
+
+@functools.lru_cache(maxsize=16)  # as many as the groups of rows of a few lengths; the largest takes a megabyte
+def _even_causal(
+    length: int, count: int, start: int | None, stop: int | None, keys: int, device: torch.device
+) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.arange(keys, device=device) <= _even_index(length, count, device)[start:stop].unsqueeze(-1)
 
 
 Rows = Tensor | EvenRows | None

@@ -73,7 +73,7 @@ class AttentionCall:
         """What ``attention_rows`` takes, for some examples."""
         query, key = self.query.detach(), self.key.detach()
         batch = max(query.shape[0], key.shape[0])  # learned queries may be the same for all examples
-        query, key = (x.expand(batch, -1, -1, -1)[part] for x in (query, key))
+        query, key = (x[part] if len(x) == batch else x.expand(batch, -1, -1, -1)[part] for x in (query, key))
         mask: Any = _examples(self.mask, part, batch) if isinstance(self.mask, Tensor) else self.mask
         score: Any = self.score
         if callable(mask) or score is not None:

@@ -40,9 +40,9 @@ def statistics(
     Returns:
         The statistics, which rows are no padding, the way that was taken, and why not the wanted one.
     """
-    arguments = call.arguments(part)
     why = ""
     if wanted == "kernel" or (wanted == "auto" and call.query.device.type == "cuda"):
+        arguments = call.arguments(part)
         why = _why_no_kernel(arguments)
         if not why:
             from thermo_monitor.kernels import attention as kernel
@@ -52,6 +52,7 @@ def statistics(
             return kernel.attention_rows(**given, mask=mask, rows=rows), call.valid(rows, part), "kernel", ""
         why = "" if wanted == "auto" else why
     elif wanted == "log_partition":
+        arguments = call.arguments(part)
         why = _why_no_log_partition(arguments)
         if not why:
             given = {name: arguments[name] for name in ("q", "k", "scale", "mask", "bias", "causal")}
