@@ -50,10 +50,10 @@ def normalised_gram(z: Tensor, present: Tensor | None = None) -> Tensor:
     if present is not None:
         z = torch.where(present.unsqueeze(-1), z, 0.0)
     # By the largest entry first: the square of a small number is zero long before the number is.
-    largest = z.abs().amax(-1, keepdim=True)
-    z = z / torch.where(largest > 0, largest, 1.0)
-    length = torch.linalg.vector_norm(z, dim=-1, keepdim=True)
-    return _small_gram(z / torch.where(length > 0, length, 1.0))
+    # Zero stays zero over the smallest number, and nothing else is that small but what rounding has spoilt already.
+    tiny = torch.finfo(z.dtype).tiny
+    z = z / z.abs().amax(-1, keepdim=True).clamp(min=tiny)
+    return _small_gram(z / torch.linalg.vector_norm(z, dim=-1, keepdim=True).clamp(min=tiny))
 
 
 def centred_gram(z: Tensor, present: Tensor | None = None) -> Tensor:
@@ -111,15 +111,19 @@ def representation_entropy_from_gram(gram: Tensor, n: int | Tensor | None, d: in
         if n is None
         else torch.as_tensor(n, device=gram.device).to(gram.dtype)
     )
-    usable = (rows > 0) & gram.isfinite().all(-1).all(-1)
-    a = d / (torch.where(rows > 0, rows, 1.0) * eps * eps)
-    matrix = torch.where(usable[..., None, None], gram, 0.0) * a[..., None, None]
+    a = d / (rows.clamp(min=1) * eps * eps)
+    matrix = gram * a[..., None, None]
     matrix.diagonal(dim1=-2, dim2=-1).add_(1.0)
     # Symmetric with no eigenvalue below 1, up to rounding: half of the work of a determinant of any matrix.
     factor, failed = torch.linalg.cholesky_ex(matrix)
-    volume = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    volume = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1) + _zero_if_finite(gram)
     # What has no factor is no Gram matrix, and a determinant of it would be a guess.
-    return torch.where(usable & (failed == 0), volume / (d * math.log1p(1 / eps**2)), math.nan)
+    return torch.where((rows > 0) & (failed == 0), volume / (d * math.log1p(1 / eps**2)), math.nan)
+
+
+def _zero_if_finite(gram: Tensor) -> Tensor:
+    """[...] 0 where all elements of a matrix are finite, else NaN: added to what follows from it, it spoils that."""
+    return (gram * 0).sum((-2, -1))
 
 
 def representation_entropy(z: Tensor, eps: float = 0.1) -> Tensor:
@@ -161,11 +165,9 @@ def spectrum_from_gram(gram: Tensor) -> Tensor:
         [0.75, 0.25]
     """
     gram = gram.to(accumulator(gram.device))
-    finite = gram.isfinite().all(-1).all(-1)
-    lam = torch.linalg.eigvalsh(torch.where(finite[..., None, None], gram, 0.0)).flip(-1).clamp(min=0)
-    total = lam.sum(-1, keepdim=True)
-    shares: Tensor = lam / total
-    return torch.where(finite.unsqueeze(-1) & (total > 0), shares, math.nan)
+    lam = torch.linalg.eigvalsh(gram.nan_to_num(0.0, 0.0, 0.0)).flip(-1).clamp(min=0)
+    shares: Tensor = lam / lam.sum(-1, keepdim=True)  # zero over zero is NaN
+    return shares + _zero_if_finite(gram).unsqueeze(-1)
 
 
 def spectrum(z: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from thermo_monitor.physics import representation as geometry
 from thermo_monitor.physics.attention import EvenRows
-from thermo_monitor.physics.precision import working
+from thermo_monitor.physics.precision import precise, working
 from thermo_monitor.probes.base import Array, Listener, Map, Measured, Surroundings, check_quantities, number
 from thermo_monitor.probes.calls import RepresentationCall
 from thermo_monitor.probes.hooks import Hook
@@ -145,7 +145,9 @@ class _RepresentationListener(Listener):
 
     def _hook(self, module: nn.Module, args: Any, output: Any) -> None:
         if self._hub.listening and id(module) in self._hub.names:
-            self._hub.hear("representation", lambda: self._report(module, output))
+            # Our own arithmetic, which no function mode of the program or of ours has to hear: half of a small call.
+            with torch._C.DisableTorchFunction():
+                self._hub.hear("representation", lambda: self._report(module, output))
 
     def _report(self, module: nn.Module, output: Any) -> None:
         if isinstance(output, Mapping):
@@ -182,7 +184,7 @@ class _RepresentationListener(Listener):
             placed = torch.cat([there.unsqueeze(1), working(sample)], 1)
             self._heard[site] = _Sample(call.told, sample.shape[-1], [placed])
             return
-        with torch.autocast(sample.device.type, enabled=False):
+        with precise(sample.device):
             grams = [geometry.normalised_gram(sample, present), geometry.centred_gram(sample, present)]
         self._heard[site] = _Sample(call.told, sample.shape[-1], grams)
 
@@ -260,7 +262,7 @@ def _values(keys: Sequence[str], d: int, normalised: Tensor, centred: Tensor) ->
         "repr/participation_ratio": lambda: geometry.participation_ratio(lam),
         "repr/head_tail_contrast": lambda: geometry.head_tail_contrast(lam),
     }
-    finite = bool(torch.isfinite(normalised).all() and torch.isfinite(centred).all())
+    finite = bool(np.isfinite(normalised.numpy()).all() and np.isfinite(centred.numpy()).all())
     return {key: float(formulas[key]()) for key in keys}, finite
 
 
