@@ -15,9 +15,9 @@ READS = {"item", "tolist", "cpu", "numpy"}
 CASTS = {"float", "int", "bool"}
 ON_THE_HOST = {
     "read",
-    "_mean",
     "_from_array",
-    "_whole",
+    "attention_readings",  # of what arrived, as the next one
+    "_error_of_heads",
     "number",
     "listen",
     "__post_init__",
@@ -37,7 +37,6 @@ ON_THE_HOST = {
     "_of_rows",  # of what arrived: these five
     "_why",
     "_put",
-    "_finite",
     "digest",  # sums of what arrived from several ranks: these five
     "of_digest",
     "shares",

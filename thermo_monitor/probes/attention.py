@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,20 +9,19 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from thermo_monitor.physics.attention import EvenRows, random_rows
 from thermo_monitor.physics.canonical import ROW_QUANTITIES
 from thermo_monitor.physics.heads import HeadSums, RowSums, pooled_moments, row_sums
 from thermo_monitor.physics.moments import Moments, moments_from_raw, raw_moments
-from thermo_monitor.probes.base import Array, Listener, Map, Measured, Surroundings, check_quantities, number
+from thermo_monitor.physics.precision import precise
+from thermo_monitor.probes.attention_readings import POOLED, TEMPERATURE, attention_readings, name_of
+from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities, number
 from thermo_monitor.probes.calls import AttentionCall
 from thermo_monitor.probes.ways import FROM_LOG_PARTITION, NAMES, WAYS, Way, statistics
-from thermo_monitor.records import Reading
 
-_TEMPERATURE, _POOLED = "attn/reduced_temperature", "attn/specific_heat_pooled"
-ALL_QUANTITIES: tuple[str, ...] = (*(f"attn/{name}" for name in ROW_QUANTITIES), _TEMPERATURE, _POOLED)
+ALL_QUANTITIES: tuple[str, ...] = (*(f"attn/{name}" for name in ROW_QUANTITIES), TEMPERATURE, POOLED)
 _LARGEST = 2**24  # logits held at one time (64 MB in single precision)
 
 
@@ -112,12 +110,11 @@ class _AttentionListener(Listener):
         self._order = {name: k for k, name in enumerate(run.hub.names.values())}
         self._seed = run.seed + run.rank  # every rank draws rows of its own, so that errors add up
         self._generators: dict[torch.device, torch.Generator] = {}
-        names = [key.removeprefix("attn/") for key in options.quantities if key not in (_TEMPERATURE, _POOLED)]
-        if _TEMPERATURE in options.quantities and "logit_std" not in names:
-            names.append("logit_std")
-        self._names = tuple(names)
+        names = [name_of(key) for key in options.quantities if key not in (TEMPERATURE, POOLED)]
+        names += ["logit_std"] if TEMPERATURE in options.quantities else []
+        self._names = tuple(dict.fromkeys(names))
         self._random = options.sampling == "random"
-        self._pool = _POOLED in options.quantities
+        self._pool = POOLED in options.quantities
         self._sites: dict[str, _Site] = {}
         self._ways: dict[str, str] = {}  # how each layer was read last, in words
         self._layers: list[str] = []  # row of each site in the maps; grows, never reordered
@@ -133,7 +130,7 @@ class _AttentionListener(Listener):
         rows = self._rows(queries, call.query.device)
         every = -(-batch // self._options.sequences)  # of the examples, one in so many is read
         share = every * max(1, _LARGEST // (heads * len(rows) * keys))
-        with torch.autocast(call.query.device.type, enabled=False):
+        with precise(call.query.device):
             starts = range((every - 1) // 2, batch, share)
             parts = [self._part(call, rows, slice(at, at + share, every)) for at in starts]
             by_row, pooled = parts[0]
@@ -220,75 +217,9 @@ class _AttentionListener(Listener):
         if not label:
             return Measured([number(step, key, math.nan, reason="no_attention") for key in self._options.quantities])
         width = 1 + self._random + self._pool
-        arrays_of = [[torch.from_numpy(array.copy()) for array in arrays[k::width]] for k in range(1 + self._random)]
-        sites = {
-            name: HeadSums(self._names, sums[0], sums[1:], error[0] if error else None)
-            for name, sums, *error in zip(label, *arrays_of, strict=True)
-        }
-        layers = tuple(self._layers)
-        heads = max(len(site.count) for site in sites.values())
-        rows = sum(float(site.count.sum()) for site in sites.values())
-        finite = np.logical_and.reduce([_finite(site) for site in sites.values()])
-        out = Measured()
-        with np.errstate(invalid="ignore", divide="ignore"):
-            for key in self._options.quantities:
-                if key == _POOLED:
-                    pooled = _pooled(arrays[width - 1 :: width])
-                    reason = "non_finite" if float(pooled.count) >= 2 else "n_lt_2"
-                    out.readings.append(number(step, key, float(pooled.variance()), reason=reason))
-                    continue
-                name = "logit_std" if key == _TEMPERATURE else key.removeprefix("attn/")
-                values = np.full((len(layers), heads), np.nan)
-                errors = []
-                for layer, site in sites.items():
-                    mean, error = _mean(key, name, site)
-                    values[layers.index(layer), : len(mean)] = mean
-                    errors.append(error)
-                out.maps.append(Map(key, values, layers))
-                usable = bool(finite[self._names.index(name)])
-                reason = "n_lt_2" if rows == 0 else "non_finite" if not usable else "degenerate"
-                out.readings.append(_whole(step, key, values, errors, usable, reason))
-        return out
-
-
-def _finite(sums: HeadSums) -> NDArray[np.bool_]:
-    """For each quantity, whether its sums are finite, and the count of rows with them."""
-    total, count = sums.total.numpy(), sums.count.numpy()
-    found: NDArray[np.bool_] = np.isfinite(total).all(1) & np.isfinite(count).all()
-    return found
-
-
-def _mean(key: str, name: str, sums: HeadSums) -> tuple[Array, float]:
-    """Mean of a quantity [H], and the standard error of its mean over heads."""
-    mean, known = sums.mean(name).numpy(), sums.squared_error is not None
-    error = sums.standard_error_of_all(name).item() if known else math.nan
-    if key != _TEMPERATURE:
-        return mean, error
-    mean = np.where(mean > 0, mean, np.nan)
-    if known:
-        single = sums.standard_error(name).numpy()
-        # Carried over from the spread of the logits, as if the heads were as correlated in the one as in the other.
-        error *= float(np.nanmean(single / mean**2) / np.nanmean(single)) if np.nansum(single) > 0 else 1.0
-    return 1 / mean, error
-
-
-def _pooled(arrays: Sequence[Array]) -> Moments:
-    """Moments of all logits of all heads and layers."""
-    parts = [Moments(*torch.from_numpy(array.copy())).pooled(0) for array in arrays]
-    return functools.reduce(Moments.merge, parts)
-
-
-def _whole(step: int, key: str, values: Array, errors: Sequence[float], finite: bool, reason: str) -> Reading:
-    """One number of the model: mean over heads, then over layers. Nothing that is not finite is averaged away."""
-    if not finite:
-        return number(step, key, math.nan, reason=reason)
-    # np.nanmean takes as long as half of this function for each of a few rows of a few heads.
-    present = ~np.isnan(values)
-    counts = present.sum(1)
-    heard = np.where(present, values, 0.0).sum(1)[counts > 0] / counts[counts > 0]
-    if not heard.size:
-        return number(step, key, math.nan, reason=reason)
-    # Layers draw for themselves, so their errors are independent.
-    known = [error for error in errors if math.isfinite(error)]
-    error = math.sqrt(sum(e * e for e in known)) / len(heard) if known else None
-    return number(step, key, float(heard.mean()), reason=reason, error=error)
+        sums = dict(zip(label, arrays[::width], strict=True))
+        errors = dict(zip(label, arrays[1::width], strict=True)) if self._random else {}
+        moments = arrays[width - 1 :: width] if self._pool else []
+        return attention_readings(
+            step, self._options.quantities, self._names, sums, errors, moments, tuple(self._layers)
+        )

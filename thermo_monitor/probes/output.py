@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from thermo_monitor.physics.ensemble import OutputSums, output_sums, training_temperature
 from thermo_monitor.physics.moments import Moments, moments_from_raw, raw_moments
+from thermo_monitor.physics.precision import precise
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities, number
 from thermo_monitor.probes.calls import OutputCall
 
@@ -86,7 +87,7 @@ class _OutputListener(Listener):
         count = max(self._options.tokens, _CHEAP // max(1, logits.shape[-1]))
         if count < logits.shape[0]:
             logits, labels = _labelled(logits, labels, call.ignore_index, count)
-        with torch.autocast(logits.device.type, enabled=False):
+        with precise(logits.device):
             sums = output_sums(logits, labels, call.ignore_index)
         self._sums.append(torch.stack([sums.count, sums.loss.mean, sums.loss.m2, sums.entropy, sums.specific_heat]))
 
@@ -105,18 +106,18 @@ class _OutputListener(Listener):
         if not arrays:
             return Measured([number(step, key, math.nan, reason="no_logits") for key in self._options.quantities])
         merged = functools.reduce(OutputSums.merge, map(_from_array, arrays))
-        values = {
-            "out/predictive_entropy": merged.predictive_entropy(),
-            "out/output_specific_heat": merged.output_specific_heat(),
-            "out/calibration_gap": merged.calibration_gap(),
-            "loss/loss_variance": merged.loss_variance(),
-            "out/cross_entropy": merged.mean_loss(),
-            "out/entropy_term": label * merged.predictive_entropy(),
-            "out/training_free_energy": merged.training_free_energy(label),
+        formulas: dict[str, Callable[[], Tensor]] = {
+            "out/predictive_entropy": merged.predictive_entropy,
+            "out/output_specific_heat": merged.output_specific_heat,
+            "out/calibration_gap": merged.calibration_gap,
+            "loss/loss_variance": merged.loss_variance,
+            "out/cross_entropy": merged.mean_loss,
+            "out/entropy_term": lambda: label * merged.predictive_entropy(),
+            "out/training_free_energy": lambda: merged.training_free_energy(label),
         }
         reason = "non_finite" if float(merged.count) >= 2 else "n_lt_2"
         wanted = self._options.quantities
-        readings = [number(step, key, float(values[key]), reason=reason) for key in wanted if key != _DRIFT]
+        readings = [number(step, key, float(formulas[key]()), reason=reason) for key in wanted if key != _DRIFT]
         if _DRIFT in wanted:
             gap = float(merged.calibration_gap())
             if math.isfinite(gap):
