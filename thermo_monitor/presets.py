@@ -17,10 +17,11 @@ from thermo_monitor.probes.fisher_proxy import FisherProxyProbe
 from thermo_monitor.probes.geometry import GeometryProbe
 from thermo_monitor.probes.geometry_readings import ALL_GEOMETRY
 from thermo_monitor.probes.loss import LossProbe
-from thermo_monitor.probes.norms import GradientProbe, UpdateProbe, WeightProbe
+from thermo_monitor.probes.norms import GradientProbe, WeightProbe
 from thermo_monitor.probes.output import OutputProbe
 from thermo_monitor.probes.representation import RepresentationProbe
 from thermo_monitor.probes.temperature import TemperatureProbe
+from thermo_monitor.probes.update import UpdateProbe
 
 _REPRESENTATION = (
     "repr/representation_entropy",

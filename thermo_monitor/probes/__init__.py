@@ -10,7 +10,6 @@ from thermo_monitor.probes.loss import LossProbe as LossProbe
 from thermo_monitor.probes.loss_window import LossWindowProbe as LossWindowProbe
 from thermo_monitor.probes.noise import NoiseScaleProbe as NoiseScaleProbe
 from thermo_monitor.probes.norms import GradientProbe as GradientProbe
-from thermo_monitor.probes.norms import UpdateProbe as UpdateProbe
 from thermo_monitor.probes.norms import WeightProbe as WeightProbe
 from thermo_monitor.probes.output import OutputProbe as OutputProbe
 from thermo_monitor.probes.representation import RepresentationProbe as RepresentationProbe
@@ -18,3 +17,4 @@ from thermo_monitor.probes.routes.explicit import record_attention as record_att
 from thermo_monitor.probes.routes.explicit import record_output as record_output
 from thermo_monitor.probes.routes.explicit import record_representation as record_representation
 from thermo_monitor.probes.temperature import TemperatureProbe as TemperatureProbe
+from thermo_monitor.probes.update import UpdateProbe as UpdateProbe
