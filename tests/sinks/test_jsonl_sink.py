@@ -60,7 +60,7 @@ def test_every_line_is_strict_json_of_the_documented_type(tmp_path):
     assert parsed[1]["errors"] == {"repr/spectral_entropy": 0.01}
 
 
-def test_a_line_is_one_write_and_is_there_at_once(tmp_path, monkeypatch):
+def test_a_tick_is_one_write_and_is_there_at_once(tmp_path, monkeypatch):
     path, sizes, real = tmp_path / "run.jsonl", [], os.write
 
     def spy(fd, data):
@@ -74,6 +74,11 @@ def test_a_line_is_one_write_and_is_there_at_once(tmp_path, monkeypatch):
         assert [r.step for r in read_jsonl(path).readings] == list(range(step + 1))
     assert len(sizes) == 6
     assert all(s.endswith(b"\n") and s.count(b"\n") == 1 for s in sizes)
+    sink.write(
+        Tick(5, 0.0, [Reading(5, "loss/train", 1.0)], [Frame(5, key, np.ones((1, 2))) for key in ("a/b", "a/c")])
+    )
+    assert len(sizes) == 7
+    assert [json.loads(line)["type"] for line in sizes[-1].splitlines()] == ["tick", "frame", "frame"]
 
 
 def test_reopening_appends_after_a_torn_line(tmp_path):

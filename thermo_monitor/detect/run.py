@@ -78,14 +78,17 @@ class RunDetector:
             key, latest = reading.quantity, max(latest, reading.step)
             value = _transformed(self._watched[key].scale, reading.value)
             detector = self._detectors[key]
-            state = self._states.setdefault(key, detector.init())
+            state = self._states.get(key)
+            if state is None:
+                state = self._states[key] = detector.init()
             if state["last_step"] is not None and reading.step <= state["last_step"]:
                 state["overlap"] += 1  # seen before the run was resumed: no curve, window or rule counts it again
                 continue
-            curve = self._curves.setdefault(key, Curve())
             learning = state["mode"] == "burn_in"
+            if key not in self._curves:
+                self._curves[key] = Curve()
             if math.isfinite(value):
-                curve.add(reading.step, value)
+                self._curves[key].add(reading.step, value)
                 if key not in self._weights:
                     self._weigh([*self._weights, key])
             state, decision = detector.update(state, value, reading.step, alone=False)

@@ -34,7 +34,7 @@ _encode = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 
 class JsonlSink:
-    """Appends lines to a file; each is one write to the operating system, so a reader never sees half of one for long.
+    """Appends lines to a file; those of a tick are one write, so that a reader never sees half of one for long.
 
     A file that is deleted during the run, or whose directory is, is made again.
 
@@ -59,11 +59,10 @@ class JsonlSink:
 
     def write(self, tick: Tick) -> None:
         """One line for the readings, one for each frame; an empty tick leaves nothing."""
-        if tick.readings:
-            self._line(_pack(tick))
-        for frame in tick.frames:
-            if self._admit(frame.quantity):
-                self._write(_frame_line(frame))
+        lines = [_encode(_pack(tick))] if tick.readings else []
+        lines += [_frame_line(frame) for frame in tick.frames if self._admit(frame.quantity)]
+        if lines:
+            self._write("\n".join(lines))
 
     def event(self, event: Event) -> None:
         """One line."""
@@ -82,10 +81,7 @@ class JsonlSink:
             self._thinning[quantity] = Thinning(self._max_frames)
         return self._thinning[quantity].admit()
 
-    def _line(self, data: Mapping[str, Any]) -> None:
-        self._write(_encode(data))
-
-    def _write(self, line: str) -> None:
+    def _write(self, lines: str) -> None:
         if self._fd is None:
             raise ValueError(f"{self.path} is closed")
         if os.fstat(self._fd).st_nlink == 0:  # deleted: what goes on into it is seen by nobody
@@ -96,7 +92,7 @@ class JsonlSink:
         if not self._begun:  # not before: a process of another rank may hold a sink and never use it
             self._begun = True
             self._begin(self._fd)
-        data = (("\n" if self._torn else "") + line + "\n").encode()
+        data = (("\n" if self._torn else "") + lines + "\n").encode()
         written = os.write(self._fd, data)
         self._torn = written < len(data)
         if self._torn:  # a full disk takes a part and says nothing
@@ -108,7 +104,7 @@ class JsonlSink:
             with self.path.open("rb") as file:
                 file.seek(-1, os.SEEK_END)
                 self._torn = file.read(1) != b"\n"
-        self._line({"type": "run", "schema": SCHEMA, "wall": time.time(), "resumed": size > 0})
+        self._write(_encode({"type": "run", "schema": SCHEMA, "wall": time.time(), "resumed": size > 0}))
 
 
 @dataclass(slots=True)
@@ -206,10 +202,7 @@ def _unpack(data: Mapping[str, Any]) -> list[Reading]:
 
 
 def _frame_line(frame: Frame) -> str:
-    head = json.dumps(
-        {"type": "frame", "step": frame.step, "quantity": frame.quantity, "layers": list(frame.layers)},
-        separators=(",", ":"),
-    )
+    head = _encode({"type": "frame", "step": frame.step, "quantity": frame.quantity, "layers": list(frame.layers)})
     rows = ("[" + ",".join(map(_digits, row)) + "]" for row in np.asarray(frame.values, np.float64).tolist())
     return f'{head[:-1]},"values":[{",".join(rows)}]}}'
 

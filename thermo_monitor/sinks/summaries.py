@@ -6,6 +6,7 @@ the JSON in their metadata are a file format, and stay as they are.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import re
@@ -50,7 +51,7 @@ def stored(quantity: str, values: NDArray[np.floating]) -> NDArray[np.float16]:
     if is_log(quantity):
         with np.errstate(all="ignore"):
             grid = np.where(grid > 0, np.log10(grid), np.nan)
-    return np.clip(grid, -_HALF_MAX, _HALF_MAX).astype(np.float16)
+    return np.minimum(np.maximum(grid, -_HALF_MAX), _HALF_MAX).astype(np.float16)  # as np.clip, in half the time
 
 
 def heads_metadata(quantity: str, layers: Sequence[str]) -> SummaryMetadata:
@@ -162,5 +163,6 @@ def _metadata(plugin: str, content: bytes, description: str) -> SummaryMetadata:
     return SummaryMetadata(plugin_data=data, data_class=DATA_CLASS_TENSOR, summary_description=description)
 
 
+@functools.lru_cache(maxsize=64)  # those of the frames of a model are few, and a message that holds one copies it
 def _shape(shape: tuple[int, ...]) -> Any:
     return TensorShapeProto(dim=[TensorShapeProto.Dim(size=n) for n in shape])

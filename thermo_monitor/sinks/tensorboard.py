@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -197,7 +198,7 @@ class TensorBoardSink:
         return values
 
     def _scalar(self, tag: str, quantity: str, value: float, step: int) -> list[Summary.Value]:
-        if np.isnan(value) or not self._rises(tag, step):
+        if math.isnan(value) or not self._rises(tag, step):
             return []
         description = "" if tag in self._described else summaries.describe(quantity)
         self._described.add(tag)
@@ -213,10 +214,10 @@ class TensorBoardSink:
             return []
         values = summaries.stored(quantity, frame.values)
         self._newest[quantity] = values
-        finite = values[np.isfinite(values)]
-        if finite.size:
-            low, high = self._limits.get(quantity, (np.inf, -np.inf))
-            self._limits[quantity] = (min(low, float(finite.min())), max(high, float(finite.max())))
+        least, most = float(np.fmin.reduce(values, axis=None)), float(np.fmax.reduce(values, axis=None))
+        if not math.isnan(least):  # some were measured
+            low, high = self._limits.get(quantity, (math.inf, -math.inf))
+            self._limits[quantity] = (min(low, least), max(high, most))
         if quantity not in self._thinning:
             self._thinning[quantity] = Thinning(self._max_frames)
         if not self._thinning[quantity].admit() or not self._rises(tag, step):

@@ -271,6 +271,6 @@ class ListeningMode(LowMode):
         if report is not None:
             hub.hear("attention" if report is not _cross_entropy else "output", lambda: report(hub, *args, **kwargs))
         result = func(*args, **kwargs)  # what it calls inside is not heard: a mode is off in its own handler
-        if func in losses.REDUCTION and hub.on_loss_value:
+        if hub.on_loss_value and func in losses.REDUCTION:
             hub.hear("loss value", lambda: losses.report(hub, func, args, kwargs, result))
         return result
