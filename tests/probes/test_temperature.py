@@ -8,7 +8,8 @@ from torch import nn
 from tests.models import batches, build, train
 from thermo_monitor import Monitor
 from thermo_monitor.probes import TemperatureProbe
-from thermo_monitor.probes.temperature import _BALANCE, _CONFIGURATIONAL, _FDR, _KINETIC, _LOGITS, _OF_SGD
+from thermo_monitor.probes.temperature import _OF_SGD
+from thermo_monitor.probes.temperature_readings import BALANCE, CONFIGURATIONAL, FDR, KINETIC, LOGITS
 from thermo_monitor.sinks import MemorySink
 
 
@@ -54,14 +55,14 @@ def test_sgd_in_a_valley_has_the_temperature_of_the_closed_form(momentum):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=momentum)
     sink = run(model, optimizer, 1500, TemperatureProbe(window=1000))
     exact = 0.1 * (1 + momentum) / ((1 - momentum) * (2 * (1 + momentum) - 0.1 * 1.3))
-    for key in (_CONFIGURATIONAL, _KINETIC):
+    for key in (CONFIGURATIONAL, KINETIC):
         reading = last(sink, key)
         assert 0 < reading.error < 0.1 * exact
         assert abs(reading.value - exact) < 5 * reading.error, key
-    ratio = last(sink, _FDR)
+    ratio = last(sink, FDR)
     assert 0 < ratio.error < 0.1
     assert abs(ratio.value - 1) < 5 * ratio.error
-    balance = last(sink, _BALANCE)
+    balance = last(sink, BALANCE)
     assert abs(balance.value - 1) < 5 * balance.error + 0.01
 
 
@@ -69,7 +70,7 @@ def test_weight_decay_is_part_of_the_force():
     # With decay the valley is steeper by it and the ratio is 1; left out, it would be 1.3/(1.3 + .7).
     model = Valley()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.7)
-    ratio = last(run(model, optimizer, 1200, TemperatureProbe(window=800)), _FDR)
+    ratio = last(run(model, optimizer, 1200, TemperatureProbe(window=800)), FDR)
     assert abs(ratio.value - 1) < 5 * ratio.error
     assert ratio.error < 0.06
 
@@ -77,7 +78,7 @@ def test_weight_decay_is_part_of_the_force():
 def test_a_sample_of_the_elements_gives_the_same():
     model = Valley(width=4000)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    kinetic = last(run(model, optimizer, 700, TemperatureProbe(window=400, elements=500)), _KINETIC)
+    kinetic = last(run(model, optimizer, 700, TemperatureProbe(window=400, elements=500)), KINETIC)
     assert kinetic.value == pytest.approx(0.1 / (2 - 0.13), rel=0.03)
 
 
@@ -87,7 +88,7 @@ def test_cold_start_is_too_early_and_a_descent_is_not_stationary():
         model.weights += 50.0
     optimizer = torch.optim.SGD(model.parameters(), lr=0.001)
     sink = run(model, optimizer, 100)
-    reasons = [r.reason for r in sink.readings if r.quantity == _KINETIC]
+    reasons = [r.reason for r in sink.readings if r.quantity == KINETIC]
     assert reasons[:63] == ["too_early"] * 63
     assert reasons[-1] == "not_stationary"
 
@@ -100,10 +101,10 @@ def test_weights_that_drift_under_a_loss_that_stands_still_have_no_configuration
 
     model = Slope(h=0.0, offset=-500.0)
     sink = run(model, torch.optim.SGD(model.parameters(), lr=0.001), 200)
-    heat, ratio = last(sink, _CONFIGURATIONAL), last(sink, _FDR)
+    heat, ratio = last(sink, CONFIGURATIONAL), last(sink, FDR)
     assert (heat.value != heat.value, heat.reason) == (True, "not_stationary")
     assert ratio.value > 2 + 4 * ratio.error
-    assert last(sink, _KINETIC).value > 0
+    assert last(sink, KINETIC).value > 0
 
 
 def test_another_learning_rate_starts_the_window_again():
@@ -113,7 +114,7 @@ def test_another_learning_rate_starts_the_window_again():
 
     model = Valley()
     sink = run(model, torch.optim.SGD(model.parameters(), lr=0.1), 170, between=between)
-    reasons = [r.reason for r in sink.readings if r.quantity == _BALANCE]
+    reasons = [r.reason for r in sink.readings if r.quantity == BALANCE]
     assert reasons[101:164] == ["too_early"] * 63  # the gradient of step 100 was read before the rate was changed
     assert reasons[164] != "too_early"
 
@@ -124,7 +125,7 @@ def test_a_gradient_that_is_clipped_is_noticed():
 
     model = Valley()
     sink = run(model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), 400, between=between)
-    assert last(sink, _KINETIC).reason == "altered_gradient"
+    assert last(sink, KINETIC).reason == "altered_gradient"
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,7 @@ def test_other_optimizers_have_no_temperature_but_a_norm_balance(make):
     sink = run(model, make(model.parameters()), 100)
     for key in _OF_SGD:
         assert last(sink, key).reason == "unsupported_optimizer"
-    balance = [r for r in sink.readings if r.quantity == _BALANCE]
+    balance = [r for r in sink.readings if r.quantity == BALANCE]
     assert all(r.reason in ("too_early", "not_stationary", None) for r in balance)
 
 
@@ -151,20 +152,20 @@ def test_full_batch_training_has_no_temperature():
         train(model, monitor, steps=40, optimizer=optimizer, data=batches(1))
     for key in _OF_SGD:
         assert last(sink, key).reason == "full_batch"
-    assert last(sink, _LOGITS).value > 0
+    assert last(sink, LOGITS).value > 0
 
 
 def test_without_an_optimizer_or_a_gradient_it_says_so():
     model, sink = build(), MemorySink()
     with Monitor(model, every=1, preset=[TemperatureProbe()], sinks=[sink], strict=True) as monitor:
         train(model, monitor)
-    assert last(sink, _FDR).reason == "no_optimizer"
+    assert last(sink, FDR).reason == "no_optimizer"
     frozen, sink = build(), MemorySink()
     frozen.requires_grad_(False)
     with Monitor(frozen, every=1, preset=[TemperatureProbe()], sinks=[sink], strict=True) as monitor, monitor.step(0):
         monitor.loss(torch.ones(()))
         monitor.gradients()
-    assert last(sink, _BALANCE).reason == "no_gradient"
+    assert last(sink, BALANCE).reason == "no_gradient"
 
 
 def test_the_logit_temperature_falls_as_logits_grow():
@@ -173,10 +174,10 @@ def test_the_logit_temperature_falls_as_logits_grow():
     found = []
     for c in (1.0, 4.0):
         sink = MemorySink()
-        probe = TemperatureProbe(quantities=(_LOGITS,))
+        probe = TemperatureProbe(quantities=(LOGITS,))
         with Monitor(nn.Linear(1, 1), every=1, preset=[probe], sinks=[sink], strict=True) as monitor, monitor.step(0):
             monitor.loss(F.cross_entropy(c * logits + 3.0, torch.zeros(50, dtype=torch.int64)))
-        found.append(last(sink, _LOGITS).value)
+        found.append(last(sink, LOGITS).value)
     assert found[0] == pytest.approx(1 / centred.square().mean().sqrt().item(), rel=1e-5)
     assert found[1] == pytest.approx(found[0] / 4, rel=1e-5)
 

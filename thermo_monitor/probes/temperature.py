@@ -11,23 +11,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from thermo_monitor.physics import temperature as physics
 from thermo_monitor.physics.precision import working
 from thermo_monitor.probes.base import Array, Listener, Measured, Surroundings, check_quantities, number
 from thermo_monitor.probes.batch import Batch, BatchSize, digest, of_digest
 from thermo_monitor.probes.calls import OutputCall
 from thermo_monitor.probes.descent import Descent, descent_of, velocity_of
 from thermo_monitor.probes.shards import local, share
-from thermo_monitor.probes.window import Window, standard_error, stationary
+from thermo_monitor.probes.temperature_readings import (
+    BALANCE,
+    CONFIGURATIONAL,
+    FDR,
+    KINETIC,
+    LOGITS,
+    averages,
+    logit_temperature,
+)
+from thermo_monitor.probes.window import Window, stationary
 from thermo_monitor.records import Reading
 
-_CONFIGURATIONAL, _KINETIC = "opt/configurational_temperature", "opt/kinetic_temperature"
-_FDR, _BALANCE, _LOGITS = "opt/fdr1_ratio", "opt/norm_balance", "opt/logit_temperature_proxy"
-_POSSIBLE = (_CONFIGURATIONAL, _KINETIC, _FDR, _BALANCE, _LOGITS)
-# Weights can be carried along while the loss stands still: the mean force then does what is taken for heat. Their ratio
-# is the test of that, so it stays; the temperature goes where it is over twice that of the motion, beyond its error.
-_DRIFTING = 2.0
-_OF_SGD = (_CONFIGURATIONAL, _KINETIC, _FDR)
+_POSSIBLE = (CONFIGURATIONAL, KINETIC, FDR, BALANCE, LOGITS)
+_OF_SGD = (CONFIGURATIONAL, KINETIC, FDR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +102,7 @@ class _TemperatureListener(Listener):
         self._logits: list[Tensor] = []
         self._before: Batch | None = None
         self._rank, self._ranks = run.rank, run.ranks
-        if _LOGITS in options.quantities:
+        if LOGITS in options.quantities:
             run.hub.on_output.append(self._hear)
 
     # ---------------------------------------------------------------------------------------------- on the device
@@ -184,8 +187,8 @@ class _TemperatureListener(Listener):
         before = self._before
         self._before = batch
         readings: dict[str, Reading] = {}
-        if _LOGITS in self._options.quantities:
-            readings[_LOGITS] = _logit_temperature(step, logits)
+        if LOGITS in self._options.quantities:
+            readings[LOGITS] = logit_temperature(step, logits)
         why = "no_gradient" if not sums else ""
         plain = bool(settings) and all(s.plain for s in settings)
         if sums:
@@ -200,7 +203,7 @@ class _TemperatureListener(Listener):
         columns = None if why else self._window.columns()
         if columns is not None and not stationary(columns[0]):
             why = "not_stationary"
-        reasons = {_BALANCE: why}
+        reasons = {BALANCE: why}
         special = why
         if not plain:
             special = "unsupported_optimizer" if self._optimizer is not None else "no_optimizer"
@@ -213,7 +216,7 @@ class _TemperatureListener(Listener):
             if reasons.get(key):
                 readings[key] = number(step, key, math.nan, reason=reasons[key])
         if columns is not None:
-            for reading in _averages(step, columns, count):
+            for reading in averages(step, columns, count):
                 readings.setdefault(reading.quantity, reading)
         return Measured([readings[key] for key in self._options.quantities])
 
@@ -236,31 +239,3 @@ class _TemperatureListener(Listener):
         groups = [*means, [], [sums["sums"]] if "sums" in sums else []]
         batch = of_digest(int(sums["examples"]), sums["labels"])
         return (settings, count, batch, [len(group) for group in groups]), [x for group in groups for x in group]
-
-
-def _averages(step: int, columns: Array, count: int) -> list[Reading]:
-    _, by_gradient, square, by_update, energy, _ = columns
-    mean = columns.mean(1)
-    configurational = physics.configurational_temperature(mean[1], count)
-    kinetic = mean[4] / count
-    ratio = physics.fluctuation_dissipation_ratio(configurational, kinetic)
-    balance = physics.norm_balance(mean[3], mean[2])
-    ratio_error = standard_error(by_gradient - ratio * energy) / mean[4] if mean[4] > 0 else None
-    balance_error = standard_error(-2 * by_update - balance * square) / mean[2] if mean[2] > 0 else None
-    heat, why = configurational, "degenerate"
-    if ratio_error is not None and abs(ratio) - 4 * ratio_error > _DRIFTING:
-        heat, why = math.nan, "not_stationary"
-    return [
-        number(step, _CONFIGURATIONAL, heat, reason=why, error=standard_error(by_gradient) / count),
-        number(step, _KINETIC, kinetic, reason="degenerate", error=standard_error(energy) / count),
-        number(step, _FDR, ratio, reason="degenerate", error=ratio_error),
-        number(step, _BALANCE, balance, reason="degenerate", error=balance_error),
-    ]
-
-
-def _logit_temperature(step: int, variances: Sequence[Array]) -> Reading:
-    if not variances:
-        return number(step, _LOGITS, math.nan, reason="no_logits")
-    variance = float(np.mean([float(v) for v in variances]))
-    value = 1 / math.sqrt(variance) if variance > 0 else math.nan
-    return number(step, _LOGITS, value, reason="degenerate" if variance == 0 else "non_finite")
