@@ -11,8 +11,9 @@ from thermo_monitor.guard import Guard
 from thermo_monitor.physics import representation as geometry
 from thermo_monitor.probes import RepresentationProbe, record_representation
 from thermo_monitor.probes.base import Surroundings
+from thermo_monitor.probes.blocks import last_block
 from thermo_monitor.probes.ear import Ear
-from thermo_monitor.probes.representation import _POSSIBLE, last_block
+from thermo_monitor.probes.representation import _POSSIBLE
 
 
 def expected(z: Tensor) -> dict[str, float]:

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from thermo_monitor.guard import Guard
+from thermo_monitor.probes.blocks import blocks, last_block
 from thermo_monitor.probes.calls import AttentionCall, RepresentationCall
 from thermo_monitor.probes.ear import Ear
 from thermo_monitor.probes.padding import batch_first
-from thermo_monitor.probes.representation import blocks, last_block
 
 INPUT = "input"  # what enters the first block
 

@@ -60,6 +60,8 @@ from thermo_monitor.physics.first_law import first_law as first_law
 from thermo_monitor.physics.first_law import heat as heat
 from thermo_monitor.physics.first_law import work as work
 from thermo_monitor.physics.first_law import work_split as work_split
+from thermo_monitor.physics.gram import centred_gram as centred_gram
+from thermo_monitor.physics.gram import normalised_gram as normalised_gram
 from thermo_monitor.physics.heads import HeadSums as HeadSums
 from thermo_monitor.physics.heads import RowSums as RowSums
 from thermo_monitor.physics.heads import head_sums as head_sums
@@ -94,10 +96,8 @@ from thermo_monitor.physics.parallel import marginal_entropy as marginal_entropy
 from thermo_monitor.physics.parallel import marginal_entropy_slope as marginal_entropy_slope
 from thermo_monitor.physics.precision import working as working
 from thermo_monitor.physics.representation import binder_cumulant as binder_cumulant
-from thermo_monitor.physics.representation import centred_gram as centred_gram
 from thermo_monitor.physics.representation import effective_rank as effective_rank
 from thermo_monitor.physics.representation import head_tail_contrast as head_tail_contrast
-from thermo_monitor.physics.representation import normalised_gram as normalised_gram
 from thermo_monitor.physics.representation import participation_ratio as participation_ratio
 from thermo_monitor.physics.representation import representation_entropy as representation_entropy
 from thermo_monitor.physics.representation import representation_entropy_cap as representation_entropy_cap
