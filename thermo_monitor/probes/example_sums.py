@@ -252,4 +252,4 @@ def _squared_error(spreads: Sequence[Array]) -> float:
 
 
 def _all_read(spreads: Sequence[Array]) -> bool:
-    return bool(spreads) and all(count == batch for count, _, _, batch in spreads)
+    return len(spreads) > 0 and all(count == batch for count, _, _, batch in spreads)
