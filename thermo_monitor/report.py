@@ -111,7 +111,7 @@ def draw(runs: Mapping[str, RunRecord], path: str | os.PathLike[str], *, log_ste
             right = _strip(axes, _ROWS[index], data[column][index], right, log_steps)
             axes.tick_params(labelbottom=at == len(rows), labelleft=column == 0)
             if column == 0:
-                axes.set_ylabel(_ROWS[index].label, fontsize=10)
+                axes.set_ylabel(_ROWS[index].label, fontsize=9)
             _dress(axes, steps, log_steps)
             mark(axes, told(run.events))
         _dress(names, steps, log_steps)
