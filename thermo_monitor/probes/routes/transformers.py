@@ -125,7 +125,8 @@ def _heard(original: Callable[..., Any], kind: str, module: nn.Module, *args: An
 
 def _traced(original: Callable[..., Any], kind: str, module: nn.Module, *args: Any, **kwargs: Any) -> Any:
     """Put the operator that reports this call into the graph that is being made."""
-    given = dict(zip(("query", "key", "value", "attention_mask"), args, strict=False)) | kwargs
+    # Not dict | dict: the compiler of torch 2.6 breaks the graph at it.
+    given = {**dict(zip(("query", "key", "value", "attention_mask"), args, strict=False)), **kwargs}
     mask, sinks = given.get("attention_mask"), given.get("s_aux")
     said = given.get("is_causal")
     readable = mask is None or isinstance(mask, Tensor)
