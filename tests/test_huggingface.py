@@ -64,7 +64,7 @@ def test_a_training_comes_to_the_same(options, tmp_path, spoken):
         torch._dynamo.reset()
         model, given = gpt2(dropout=0.1), dict(options)
         if "checkpointing" in given:
-            # The name changed in transformers 5.
+            # The name changed in the course of transformers 5.
             enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
             enable({"use_reentrant": given.pop("checkpointing")})
         seed_all()

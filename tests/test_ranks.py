@@ -58,6 +58,8 @@ def two(tmp_path_factory):
 
 
 def result(two, name, rank=0):
+    if name not in two and name.startswith(("fsdp2", "hsdp")) and two["no shards"][rank]:
+        pytest.skip(two["no shards"][rank])
     found = two[name][rank]
     assert not (isinstance(found, dict) and "raised" in found), found["raised"]
     return found
@@ -114,9 +116,9 @@ def test_trainers_on_two_ranks_read_as_on_one(name, two):
 @pytest.mark.parametrize("kind", ["ddp", "fsdp2"])
 def test_nothing_changes_bit_for_bit(kind, two):
     for rank in range(2):
-        without, *monitored = result(two, "nothing_changes", rank)[kind]
+        without, *monitored = result(two, f"{kind} nothing changes", rank)
         assert monitored == [without] * 2
-    parameters = [result(two, "nothing_changes", rank)[kind][0]["parameters"] for rank in range(2)]
+    parameters = [result(two, f"{kind} nothing changes", rank)[0]["parameters"] for rank in range(2)]
     assert (parameters[0] == parameters[1]) == (kind == "ddp")  # shards differ: the comparison sees this rank's
 
 

@@ -61,9 +61,12 @@ class Exchange:
         store = dist.distributed_c10d._get_default_store()
         # Every monitor of a process has a number, which is the same on every rank when all of them make the same ones.
         store = dist.distributed_c10d.PrefixStore(f"thermo_monitor/{next(_NUMBERS)}", store)
-        timeout = datetime.timedelta(seconds=MEETING)
         try:
-            group: Any = dist.ProcessGroupGloo(store, rank, ranks, timeout)
+            # Before the group is made: in torch 2.6 the time that it is given is also the longest that any rank may be
+            # busy, whatever a single turn is given.
+            store.set(str(rank), "here")
+            store.wait([str(other) for other in range(ranks)], datetime.timedelta(seconds=MEETING))
+            group: Any = dist.ProcessGroupGloo(store, rank, ranks, datetime.timedelta(seconds=WAITING))
             _wait(group.allreduce([torch.zeros(1)]), MEETING)
         except Exception as error:
             raise RuntimeError(
