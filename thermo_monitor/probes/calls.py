@@ -136,7 +136,11 @@ def unreadable(*tensors: Tensor | None) -> str:
     for x in tensors:
         if x is None:
             continue
-        if x.is_nested:
+        with (
+            torch._C.DisableTorchFunctionSubclass()
+        ):  # a class of its own may refuse the question, as masks of torch 2.6
+            nested = x.is_nested
+        if nested:
             return "nested tensors are not read"
         if torch._C._functorch.is_functorch_wrapped_tensor(x):
             return "calls inside torch.func transforms are not read"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 from typing import Any, Literal
 
@@ -71,6 +72,8 @@ def _why_no_kernel(arguments: dict[str, Any]) -> str:
     query = arguments["q"]
     if importlib.util.find_spec("triton") is None:
         return "triton is not installed"
+    if importlib.util.find_spec("triton.knobs") is None:  # as that of torch 2.6
+        return f"the kernel does not run with triton {importlib.metadata.version('triton')}"
     from triton import knobs
 
     if query.device.type != "cuda" and not knobs.runtime.interpret:

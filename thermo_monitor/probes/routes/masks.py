@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._dynamo._trace_wrapped_higher_order_op import TransformGetItemToIndex
 
 Mask = Callable[[Tensor, Tensor, int], Tensor]
 Score = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -57,7 +58,13 @@ def _over_all(rule: Callable[..., Tensor], first: tuple[int, ...]) -> Callable[.
         dims: list[int | None] = [None] * 4
         dims[which] = 0
         rule = torch.vmap(rule, in_dims=(*first, *dims))
-    return rule
+
+    def over_all(*given: Tensor) -> Tensor:
+        # Rules look things up by these numbers (slopes of heads, say), which torch 2.6 cannot do under vmap by itself.
+        with TransformGetItemToIndex():
+            return rule(*given)
+
+    return over_all
 
 
 def of_flash(padding: Tensor | None, packed: Tensor | None, window: int | None, causal: bool) -> Mask:
