@@ -144,27 +144,34 @@ def test_checkpointing_inside_compiled_code_counts_once():
         counter = CompileCounterWithBackend("aot_eager")
         called = torch.compile(model, backend=counter)
         called(x, labels=x).loss.backward()
-        before = gradients(model)
+        before, alone = gradients(model), counter.frame_count
         model.zero_grad()
         with listening(model) as ears:
             called(x, labels=x).loss.backward()
     assert ears.names == [f"model.layers.{k}.self_attn" for k in range(2)]
     assert all(torch.equal(a, b) for a, b in zip(gradients(model), before, strict=True))
-    assert counter.frame_count == 2
+    assert counter.frame_count == 2 * alone  # one, where the library's loss breaks no graph
 
 
 @refuses("torch.compile with checkpointing", "sdpa function")
 def test_checkpointing_of_plain_calls_inside_compiled_code_is_absent():
-    """No function mode reaches a region that is checkpointed while it is compiled; nothing is read wrongly."""
+    """No function mode reaches a region that is checkpointed while it is compiled; nothing is read wrongly.
+
+    In torch 2.6 one does, and hears each layer once.
+    """
     from tests.probes.test_passes import Checkpointed
 
     model, x = Checkpointed(False), tokens()
+    with listening(model) as eager:
+        model(x)
     counter = CompileCounterWithBackend("aot_eager")
     called = torch.compile(model, backend=counter)
     expected = called(x)
     with listening(model) as ears:
         assert torch.equal(called(x), expected)
-    assert ears.attention == []
+    assert ears.names in ([], eager.names)
+    for ours, theirs in zip(ears.attention, eager.attention, strict=False):
+        assert (softmax(ours) - softmax(theirs)).abs().max() < 1e-6
     assert counter.frame_count == 2
 
 

@@ -1,5 +1,6 @@
 """What is installed goes again, in whatever order and however it ends."""
 
+import contextlib
 import gc
 import pickle
 import subprocess
@@ -182,6 +183,8 @@ def test_a_default_device_may_change_inside_the_step():
         torch.set_default_device("cpu")
         model(tokens())
     torch.set_default_device(None)
+    with contextlib.suppress(AttributeError):
+        del torch._GLOBAL_DEVICE_CONTEXT.device_context  # torch 2.6 is left unable to say what its default is
     assert len(ears.attention) == 3
 
 
