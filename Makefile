@@ -5,14 +5,16 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 DEMO := runs/demo
 BENCHMARK := .venv-benchmark
+OLDEST := .venv-oldest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo benchmark test test-browser lint types check format overhead peers soak study transitions clean
+.PHONY: help demo benchmark test test-browser oldest lint types check format overhead peers soak study transitions clean
 
 help:
 	@echo "make demo      train a run that groks and one that does not, and show what is found"
 	@echo "make test      the test suite"
 	@echo "make test-browser  the TensorBoard tab in a real browser"
+	@echo "make oldest    the test suite with the oldest versions that are supported; five gigabytes in .venv-oldest"
 	@echo "make check     lint, types and tests"
 	@echo "make overhead  measure what the monitor costs"
 	@echo "make benchmark  an environment in .venv-benchmark, for benchmarks/fisher.py and the others that compare"
@@ -64,6 +66,17 @@ test-browser: $(VENV)/.browser
 	@command -v chromium >/dev/null || (apt-get update -qq && apt-get install -y -qq chromium)
 	THERMO_BROWSER=required OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/browser
 
+# Its torch comes with five gigabytes of CUDA, which takes minutes to install: CI leaves this out.
+$(OLDEST)/.made: constraints-oldest.txt pyproject.toml
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints-oldest.txt \
+		-e '.[lightning,huggingface,analysis,alerts,scan]' pytest pytest-xdist hypothesis
+	@touch $@
+
+# Warnings of old packages about newer ones are no errors.
+oldest: $(OLDEST)/.made
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n 2 --dist worksteal -W default -rs
+
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -98,4 +111,4 @@ study: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python studies/specific_heat/run.py --figures docs/images
 
 clean:
-	rm -rf $(VENV) $(BENCHMARK) runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(BENCHMARK) $(OLDEST) runs .mypy_cache .ruff_cache .pytest_cache .hypothesis
