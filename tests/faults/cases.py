@@ -1,6 +1,7 @@
 """What happens when a part fails: each case is run, and the page says what it was seen to do.
 
-    python -m tests.faults.cases        writes the table of docs/robustness.md
+    python -m tests.faults.cases          writes the table of docs/robustness.md
+    python -m tests.faults.cases --run    runs the tests first, and says there what became of them
 
 A case gives one of the words in ``WORDS``; it has checked before that the training came to the same, and that what the
 part had taken before the fault is still there.
@@ -8,6 +9,7 @@ part had taken before the fault is still there.
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 import time
@@ -16,11 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
-import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests import pages
-from tests.faults import planted
+from tests.faults import planted, ran
 from tests.faults.planted import AT, ERRORS, EVENT, STEPS, Clock, FaultyProbe, Run, Stream, faulty, misbehave
 from thermo_monitor.probes import hub
 from thermo_monitor.sinks import ConsoleSink, JsonlSink, TensorBoardSink, read_jsonl
@@ -28,7 +29,8 @@ from thermo_monitor.sinks.alerts import AlertSink
 from thermo_monitor.sinks.metrics import MetricsSink
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "robustness.md"
-TEST = "tests/faults/test_faults.py::test_a_fault_hurts_nothing_else"
+RECORD = Path(__file__).parent / "cases.json"
+TEST = "faults/test_faults::test_a_fault_hurts_nothing_else"
 
 WORDS = {
     "off": "switched off, said once, counted in `monitor/disabled`; the other parts go on",
@@ -311,7 +313,9 @@ def page() -> str:
     lines = ["| fault | in | what happens |", "|---|---|---|"]
     for (faults, happens), parts in by_faults.items():
         lines.append(f"| {faults} | {', '.join(parts)} | {WORDS[happens]} |")
-    return "\n".join(lines)
+    record = json.loads(RECORD.read_text())
+    found = record["tests"][TEST]
+    return "\n".join([*lines, "", f"{found['passed']} of {found['tests']} cases passed on", f"{ran.said(record)}."])
 
 
 def with_table(text: str) -> str:
@@ -320,5 +324,6 @@ def with_table(text: str) -> str:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["--run"]:
+        ran.save(RECORD, ran.run([TEST]))
     PAGE.write_text(with_table(PAGE.read_text()))
-    print(torch.__version__)

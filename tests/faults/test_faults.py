@@ -1,5 +1,7 @@
 """Whatever fails in the monitor, the training comes to the same, and nothing that was written is lost."""
 
+import json
+
 import pytest
 
 from tests.faults import cases
@@ -13,6 +15,11 @@ def test_a_fault_hurts_nothing_else(part, fault, tmp_path, spoken):
     assert run(fault, tmp_path) == happens
     if happens in ("off", "anew"):
         assert len([text for text in spoken if "is switched off" in text or "was deleted" in text]) == 1
+
+
+def test_every_case_was_run_and_passed():
+    found = json.loads(cases.RECORD.read_text())["tests"][cases.TEST]
+    assert found["tests"] == found["passed"] == len(ROWS)
 
 
 def test_the_page_has_the_table():
