@@ -17,7 +17,8 @@ from scipy.optimize import least_squares
 from thermo_monitor.analysis.language import Model
 from thermo_monitor.analysis.parallel import EnsembleEntropy, ensemble_entropy
 from thermo_monitor.analysis.prompts import Given
-from thermo_monitor.analysis.temperature_schedule import COLDEST, HOTTEST, Array, Schedule
+from thermo_monitor.analysis.solved_temperature import COLDEST, HOTTEST
+from thermo_monitor.analysis.temperature_schedule import Array, Schedule
 
 
 def curve(parameters: Array, tokens: int) -> Array:
