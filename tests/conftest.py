@@ -11,7 +11,7 @@ def spoken(monkeypatch):
     """What the monitor says to the user, instead of warnings."""
     said = []
     own = ("guard", "reader", "parts", "assembly", "pooling", "lightning", "probes.ear")
-    for module in (*own, "sinks.defaults", "sinks.jsonl", "sinks.writers"):
+    for module in (*own, "lightning_sinks", "sinks.jsonl", "sinks.writers"):
         monkeypatch.setattr(f"thermo_monitor.{module}.tell", said.append)
     for module in ("huggingface", "sinks.trainer"):  # not loaded for the sake of those that have no use for them
         if f"thermo_monitor.{module}" in sys.modules:

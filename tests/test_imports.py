@@ -55,9 +55,10 @@ TABLE = {
     "lightning_names": {"lightning (the framework)"},
     "lightning_metrics": {"torch", "monitor"},
     "lightning_batches": {"torch", "monitor"},
+    "lightning_sinks": {"callback", "guard", "sinks"},
     "lightning": {
         "torch", "callback", "decisions", "detect", "guard", "lightning_batches", "lightning_metrics",
-        "lightning_names", "monitor", "probes", "records", "schedule", "sinks",
+        "lightning_names", "lightning_sinks", "monitor", "probes", "records", "schedule", "sinks",
     },
     "passes": {"torch", "monitor", "probes", "scaling"},
     "huggingface": {

@@ -8,8 +8,8 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.fits import Module, ThermoMonitor, fit, trainer
+from thermo_monitor.lightning_sinks import logger_sinks
 from thermo_monitor.sinks import read_jsonl
-from thermo_monitor.sinks.defaults import logger_sinks
 
 
 def test_metrics_are_there_for_checkpoints_and_early_stopping(tmp_path):

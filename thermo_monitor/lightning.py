@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from thermo_monitor.callback import Reactions, checked_sinks, monitor_options, new_sinks
+from thermo_monitor.callback import Reactions, checked_sinks, monitor_options
 from thermo_monitor.decisions import Told
 from thermo_monitor.detect.held_out import is_held_out
 from thermo_monitor.detect.online import OnlineDetector
@@ -22,13 +22,14 @@ from thermo_monitor.guard import tell
 from thermo_monitor.lightning_batches import Batches
 from thermo_monitor.lightning_metrics import show
 from thermo_monitor.lightning_names import Base
+from thermo_monitor.lightning_sinks import destinations
 from thermo_monitor.monitor import Monitor
 from thermo_monitor.probes.base import Probe
 from thermo_monitor.records import Event
 from thermo_monitor.schedule import Schedule
 from thermo_monitor.sinks.base import Sink
 from thermo_monitor.sinks.channels import Target
-from thermo_monitor.sinks.defaults import alert_sinks, logger_sinks
+from thermo_monitor.sinks.defaults import alert_sinks
 
 
 class ThermoMonitor(Base):
@@ -121,9 +122,8 @@ class ThermoMonitor(Base):
         self._rank_zero = bool(trainer.is_global_zero)
         self._shown, self.monitor = 0, None
         try:
-            sinks = self._destinations(trainer)
-            optimizers: list[Optimizer] = list(trainer.optimizers)
-            optimizer = optimizers[0] if optimizers else None
+            sinks = destinations(trainer, self._sinks, self._alerts, self._options["layers"])
+            optimizer: Optimizer | None = next(iter(trainer.optimizers), None)
             self.monitor = Monitor(pl_module, optimizer, sinks=sinks, on_event=self._event, **self._options)
         except ValueError:  # an option that does not fit this model
             raise
@@ -134,19 +134,7 @@ class ThermoMonitor(Base):
             return
         if state is not None:
             self.monitor.guard.run("checkpoint", self.monitor.load_state_dict, state)
-        self._restored = None
-        self._fitted = (id(trainer), id(pl_module))
-
-    def _destinations(self, trainer: Any) -> list[Sink]:
-        if self._sinks is None:
-            sinks = logger_sinks(trainer, self._options["layers"])
-        elif not trainer.is_global_zero:
-            return []
-        else:
-            sinks = new_sinks(self._sinks)
-        if not trainer.is_global_zero or trainer.fast_dev_run:
-            return sinks
-        return [*sinks, *alert_sinks(self._alerts, str(getattr(trainer.logger, "name", None) or ""))]
+        self._restored, self._fitted = None, (id(trainer), id(pl_module))
 
     def _continued(self, trainer: Any, pl_module: Any) -> Mapping[str, Any] | None:
         """State to go on from: of the checkpoint, or of an earlier fit when this one counts its steps on."""

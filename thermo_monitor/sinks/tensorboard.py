@@ -10,15 +10,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tensorboard.compat.proto.summary_pb2 import Summary
 
 from thermo_monitor.records import Event, Reading
 from thermo_monitor.sinks import summaries
 from thermo_monitor.sinks.advice import is_noteworthy, markdown
-from thermo_monitor.sinks.base import Frame, Tick
+from thermo_monitor.sinks.base import Tick
 from thermo_monitor.sinks.chunks import LEAST, Chunk, Chunks
-from thermo_monitor.sinks.thinning import Thinning
+from thermo_monitor.sinks.frames import Frames
+from thermo_monitor.sinks.tag_steps import TagSteps
 from thermo_monitor.sinks.writers import GivenWriter, OwnWriter, Writer
 
 _RECENT = 32  # events that each vector and each table repeat: a loader may drop all samples of a tag but the last
@@ -80,24 +80,20 @@ class TensorBoardSink:
             raise ValueError("give exactly one of log_dir and writer: a run has one event file at a time")
         if not namespace.strip("/"):
             raise ValueError(f"namespace is {namespace!r}; give a word such as 'thermo', so that tags do not collide")
-        Thinning(max_frames)  # refuses a capacity that makes no sense
+        self._namespace = namespace.strip("/")
+        self._steps = TagSteps()
+        self._frames = Frames(self._namespace, max_frames, self._steps)  # refuses a capacity that makes no sense
         self._writer: Writer = OwnWriter(log_dir) if log_dir is not None else GivenWriter(writer)
         self._layers = tuple(sorted({int(n) for n in layers}))
-        self._namespace = namespace.strip("/")
         self._regime_tag = f"{self._namespace}/detect/regime"
         self._layout = self._laid_out = layout
         self._chunks = Chunks()
-        self._max_frames = max_frames
         self._step = 0  # of the last tick
-        self._last: dict[str, int] = {}  # by tag: step that was written last
         self._recent: deque[Event] = deque(maxlen=_RECENT)
         self._noteworthy: deque[Event] = deque(maxlen=_RECENT)
         self._told = 0  # events so far
         self._shifts = 0
         self._shown = 0  # number of shifts that the curve ends with
-        self._thinning: dict[str, Thinning] = {}
-        self._limits: dict[str, tuple[float, float]] = {}  # by quantity: least and largest value of all frames
-        self._newest: dict[str, NDArray[np.float16]] = {}  # by quantity: frame that no picture shows yet
         self._described: set[str] = set()
         self._closed = False
 
@@ -106,10 +102,11 @@ class TensorBoardSink:
         self._step = max(self._step, tick.step)
         if tick.full and self._writer.renew():  # the new file knows nothing of what was described before
             self._layout, self._described = self._laid_out, set()
+            self._frames.forget()
         self._chunks.add(tick.readings, tick.wall)
         values = self._series(self._chunks.full())
         if tick.full:  # a record costs a tenth of a millisecond, and TensorBoard shows a thousand points of a curve
-            values += self._scalars(tick) + [v for f in tick.frames for v in self._frame(f, tick.step)]
+            values += self._scalars(tick) + [v for f in tick.frames for v in self._frames.add(f, tick.step)]
             values += [*self._charts(), *self._regime(tick.step)] if values else []
         self._send(values, tick.step, tick.wall)
 
@@ -118,8 +115,8 @@ class TensorBoardSink:
         self._recent.append(event)
         self._told += 1
         self._shifts += event.kind == "shift" and event.phase != "scheduled"
-        step = self._free_step(max(event.step, self._step), ["events", *self._picture_tags()])
-        self._last["events"] = step
+        step = self._steps.free(max(event.step, self._step), ["events", *self._frames.tags()])
+        self._steps.last["events"] = step
         texts = [e.to_json() for e in self._recent]
         values = [summaries.strings("events", texts, summaries.events_metadata())]
         if self._told % _RECENT == 0:
@@ -130,7 +127,7 @@ class TensorBoardSink:
             self._noteworthy.append(event)
             table = markdown(self._noteworthy)
             values.append(summaries.strings(f"{self._namespace}/events", [table], summaries.text_metadata()))
-            values += self._pictures(step) + self._series(self._chunks.rest(LEAST))
+            values += self._frames.pictures(step) + self._series(self._chunks.rest(LEAST))
         self._send(values, step, event.wall)
         if is_noteworthy(event):
             self._writer.flush()
@@ -143,8 +140,8 @@ class TensorBoardSink:
         try:
             if self._writer.is_open:
                 changed = self._shifts != self._shown
-                step = self._free_step(self._step, [*self._picture_tags(), *([self._regime_tag] if changed else [])])
-                values = self._pictures(step) + self._series(self._chunks.rest(1))
+                step = self._steps.free(self._step, [*self._frames.tags(), *([self._regime_tag] if changed else [])])
+                values = self._frames.pictures(step) + self._series(self._chunks.rest(1))
                 self._send((self._regime(step) if changed else []) + values, step, 0.0)
         finally:
             self._writer.close()
@@ -158,9 +155,8 @@ class TensorBoardSink:
             "noteworthy": [json.loads(e.to_json()) for e in self._noteworthy],
             "told": self._told,
             "shifts": self._shifts,
-            "last": dict(self._last),
-            "thinning": {q: t.state_dict() for q, t in self._thinning.items()},
-            "limits": {q: list(limits) for q, limits in self._limits.items()},
+            "last": dict(self._steps.last),
+            **self._frames.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -170,12 +166,8 @@ class TensorBoardSink:
         self._noteworthy = deque((Event.from_json(json.dumps(e)) for e in state["noteworthy"]), _RECENT)
         self._told = int(state.get("told", len(self._recent)))
         self._shifts = self._shown = int(state["shifts"])
-        self._last = {str(tag): int(step) for tag, step in state["last"].items()}
-        self._limits = {q: (float(low), float(high)) for q, (low, high) in state["limits"].items()}
-        self._newest = {}
-        self._thinning = {q: Thinning(self._max_frames) for q in state["thinning"]}
-        for quantity, thinning in self._thinning.items():
-            thinning.load_state_dict(state["thinning"][quantity])
+        self._steps.last = {str(tag): int(step) for tag, step in state["last"].items()}
+        self._frames.load_state_dict(state)
 
     def _scalars(self, tick: Tick) -> list[Summary.Value]:
         freshest: dict[tuple[str, int | None], Reading] = {}
@@ -198,7 +190,7 @@ class TensorBoardSink:
         return values
 
     def _scalar(self, tag: str, quantity: str, value: float, step: int) -> list[Summary.Value]:
-        if math.isnan(value) or not self._rises(tag, step):
+        if math.isnan(value) or not self._steps.rises(tag, step):
             return []
         description = "" if tag in self._described else summaries.describe(quantity)
         self._described.add(tag)
@@ -207,26 +199,6 @@ class TensorBoardSink:
     def _series(self, chunks: Iterable[tuple[str, Chunk]]) -> list[Summary.Value]:
         """Points that no loader will thin out; what an aborted run leaves here unwritten, its scalars have."""
         return [summaries.series(f"series/{quantity}", chunk, quantity) for quantity, chunk in chunks]
-
-    def _frame(self, frame: Frame, step: int) -> list[Summary.Value]:
-        quantity, tag = frame.quantity, f"heads/{frame.quantity}"
-        if not frame.values.size:
-            return []
-        values = summaries.stored(quantity, frame.values)
-        self._newest[quantity] = values
-        least, most = float(np.fmin.reduce(values, axis=None)), float(np.fmax.reduce(values, axis=None))
-        if not math.isnan(least):  # some were measured
-            low, high = self._limits.get(quantity, (math.inf, -math.inf))
-            self._limits[quantity] = (min(low, least), max(high, most))
-        if quantity not in self._thinning:
-            self._thinning[quantity] = Thinning(self._max_frames)
-        if not self._thinning[quantity].admit() or not self._rises(tag, step):
-            return []
-        # A loader keeps the metadata of a tag's first value; with every frame they would be most of its bytes, and the
-        # checksum of a byte is not free.
-        first = quantity not in self._described
-        self._described.add(quantity)
-        return [summaries.grid(tag, values, summaries.heads_metadata(quantity, frame.layers) if first else None)]
 
     def _charts(self) -> list[Summary.Value]:
         """The layout, with the first numbers."""
@@ -240,30 +212,6 @@ class TensorBoardSink:
     def _regime(self, step: int) -> list[Summary.Value]:
         self._shown = self._shifts
         return self._scalar(self._regime_tag, "", self._shifts, step)
-
-    def _picture_tags(self) -> list[str]:
-        return [f"{self._namespace}/heads/{quantity}" for quantity in self._newest]
-
-    def _pictures(self, step: int) -> list[Summary.Value]:
-        """Frames that came since the last pictures; colours mean the same as before until a frame exceeds them."""
-        newest, self._newest = self._newest, {}
-        values = []
-        for quantity, grid in newest.items():
-            tag = f"{self._namespace}/heads/{quantity}"
-            if grid.size and self._rises(tag, step):
-                values.append(summaries.picture(tag, quantity, grid, self._limits.get(quantity, (0.0, 0.0))))
-        return values
-
-    def _free_step(self, wanted: int, tags: Iterable[str]) -> int:
-        """The first step from `wanted` on that none of the tags has reached."""
-        return max([wanted, *(self._last.get(tag, -1) + 1 for tag in tags)])
-
-    def _rises(self, tag: str, step: int) -> bool:
-        """Whether a tag may be written at a step; then it counts as written."""
-        if step <= self._last.get(tag, -1):
-            return False
-        self._last[tag] = step
-        return True
 
     def _send(self, values: list[Summary.Value], step: int, wall: float) -> None:
         if values:
