@@ -4,6 +4,8 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
@@ -32,3 +34,14 @@ def test_the_versions_of_the_suite_are_no_older():
     for name, bound in lower_bounds().items():
         parts = [[int(n) for n in version.split(".")] for version in (newest[name], bound)]
         assert parts[0] >= parts[1], name
+
+
+@pytest.mark.parametrize("name", ["constraints.txt", "constraints-oldest.txt"])
+def test_the_readme_names_the_versions(name):
+    rows = [[cell.strip() for cell in line.split("|")] for line in (ROOT / "README.md").read_text().splitlines()]
+    head = next(row for row in rows if "tested with" in row)
+    row = next(row for row in rows if f"`{name}`" in row)
+    given = dict(zip(head[2:6], row[2:6], strict=True))
+    found = pinned(name)
+    assert given == {key: found[key.lower()] for key in ("torch", "Lightning", "transformers", "accelerate")}
+    assert found["pytorch-lightning"] == given["Lightning"]
