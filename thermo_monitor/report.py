@@ -224,10 +224,13 @@ def _line(axes: Axes, name: str, curve: Curve, colour: str, *, log: bool, log_st
         places = np.log(x) if log_steps else x
         edges = np.linspace(places[0], places[-1], _DENSE // 2)
         parts = np.split(np.arange(len(x)), np.unique(np.searchsorted(places, edges[1:])))
-        # A part without a valid value is a gap; in the others only the valid ones count.
-        values = [y[p][~np.isnan(y[p])] if not np.isnan(y[p]).all() else y[p][:1] for p in parts if p.size]
-        low, high = (np.array([f(v) for v in values]) for f in (np.min, np.max))
-        x, y = np.array([x[p].mean() for p in parts if p.size]), np.array([np.median(v) for v in values])
+        parts = [p for p in parts if p.size]
+        # Only valid values count; a part without one is a gap.
+        valid = [p[np.isfinite(y[p])] for p in parts]
+        low, middle, high = (
+            np.array([f(y[v]) if v.size else np.nan for v in valid]) for f in (np.min, np.median, np.max)
+        )
+        x, y = np.array([x[p].mean() for p in parts]), middle
         axes.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
     return list(axes.plot(x, y, color=colour, linewidth=1.6, label=label)) if len(x) else []
 
